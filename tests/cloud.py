@@ -1,0 +1,272 @@
+"""The simulated cloud: Gigya and Kamereon on loopback, as strict as renault.md says, with a simulated car behind.
+
+It serves the tests, the soak and the benchmark alike. The car is `chargeto.SimulatedZoe`, the one of --demo.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import threading
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Callable
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP))
+
+import chargeto  # noqa: E402
+
+API_KEY, GIGYA_KEY = "kamereon-key-0123456789", "3_gigya-key-0123456789"
+TOKEN, PERSON, ACCOUNT, VIN = "st2.s.login-token", "person-5f3a", "account-77aa", "VF1AG000064123456"
+SECRETS = (API_KEY, GIGYA_KEY, TOKEN, PERSON, ACCOUNT)
+MODES = {"always_charging": chargeto.Mode.ALWAYS, "schedule_mode": chargeto.Mode.SCHEDULED}
+
+Answer = "tuple[int, dict[str, Any]]"
+
+
+class RefusedError(Exception):
+    """An error answer in Kamereon's words."""
+
+    def __init__(self, status: int, code: str, message: str = "refused") -> None:
+        super().__init__(code)
+        errors = [{"errorCode": code, "errorMessage": message, "errorType": "functional"}]
+        self.answer = (status, {"type": "FUNCTIONAL", "messages": [{"code": code, "message": message}], "errors": errors})
+
+
+def require(condition: object, code: str = "err.func.400", status: int = 400, message: str = "refused") -> None:
+    """Refuse the request unless the condition holds."""
+    if not condition:
+        raise RefusedError(status, code, message)
+
+
+class Cloud:
+    """Both services on one loopback port; `log` has every request, `faults` what goes wrong next."""
+
+    def __init__(self, car: chargeto.SimulatedZoe, clock: Callable[[], datetime]) -> None:
+        self.car, self.clock = car, clock
+        self.accounts: dict[str, list[dict[str, Any]]] = {ACCOUNT: [{"vin": VIN, "vehicleDetails": {
+            "registrationNumber": "AB-123-CD", "brand": {"label": "RENAULT"}, "model": {"code": "X101VE", "label": "ZOE"},
+        }}]}
+        self.log: list[tuple[datetime, str, Any]] = []  # when, "METHOD what", attributes of the body
+        self.faults: list[tuple[str, Any]] = []  # (part of "METHOD what", what happens): each is used once, in order
+        self.always: dict[str, Any] = {}  # the same, for as long as it stands here
+        self.token = TOKEN
+        self.released = threading.Event()  # lets hanging requests go
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        """Stop serving: from now on connections are refused."""
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def requests(self, part: str = "") -> list[tuple[datetime, str, Any]]:
+        """Every request so far with `part` in "METHOD what"."""
+        return [entry for entry in self.log if part in entry[1]]
+
+    def writes(self) -> list[tuple[datetime, str, Any]]:
+        """Every command to the car so far."""
+        return self.requests("POST actions/")
+
+    def _answer(self, method: str, target: str, headers: Any, body: bytes) -> Any:
+        url = urlsplit(target)
+        what = url.path.rpartition("/")[2]
+        entry = f"{method} actions/{what}" if "/actions/" in url.path else f"{method} {what}"
+        if url.path.startswith("/commerce/v1/persons/"):
+            entry = f"{method} persons"
+        with self._lock:
+            self.car.advance(self.clock())
+            form = parse_qs(body.decode()) if what.startswith("accounts.") else {}
+            data = json.loads(body) if body and not form else None
+            attributes = data["data"].get("attributes") if isinstance(data, dict) and isinstance(data.get("data"), dict) else data
+            self.log.append((self.clock(), entry, attributes))
+            fault = next((fault for part, fault in self.always.items() if part in entry), None)
+            for index, (part, once) in enumerate(self.faults):
+                if part in entry:
+                    fault = once
+                    del self.faults[index]
+                    break
+            if fault is not None and not callable(fault):
+                return fault
+            try:
+                if callable(fault):
+                    return fault()
+                if what == "accounts.getJWT":
+                    return self._jwt(form)
+                return 200, self._kamereon(method, url, headers, data)
+            except RefusedError as refusal:
+                return refusal.answer
+
+    def _jwt(self, form: dict[str, list[str]]) -> Answer:
+        def refused(code: int, details: str) -> Answer:
+            return 200, {"errorCode": code, "errorDetails": details, "statusCode": code // 1000}
+
+        if form.get("ApiKey") != [GIGYA_KEY]:
+            return refused(400093, "Invalid ApiKey parameter")
+        if form.get("login_token") != [self.token]:
+            return refused(403005, "Unauthorized user")
+        if form.get("expiration") != ["900"] or "data.personId" not in form.get("fields", [""])[0]:
+            return refused(400006, "Invalid parameter value")
+        expires = self.clock() + timedelta(seconds=900)
+        claims = {"iat": self.clock(), "exp": expires, "data.personId": PERSON, "n": len(self.log)}
+        return 200, {"errorCode": 0, "statusCode": 200, "id_token": jwt.encode(claims, "a signing key of thirty-two bytes")}
+
+    def _kamereon(self, method: str, url: Any, headers: Any, data: Any) -> dict[str, Any]:
+        if headers.get("apikey") != API_KEY:
+            raise RefusedError(403, "err.func.403")
+        try:
+            options: Any = {"verify_exp": False, "verify_iat": False}
+            claims = jwt.decode(
+                headers.get("x-gigya-id_token", ""), "a signing key of thirty-two bytes", ["HS256"], options=options
+            )
+        except jwt.InvalidTokenError:
+            raise RefusedError(401, "err.func.wired.unauthorized") from None
+        require(claims["exp"] > self.clock().timestamp(), "err.func.wired.unauthorized", 401)
+        require(len(parse_qs(url.query).get("country", [""])[0]) == 2)
+        if url.path == f"/commerce/v1/persons/{PERSON}":
+            return {"personId": PERSON, "accounts": [{"accountId": name, "accountType": "MYRENAULT"} for name in self.accounts]}
+        path = re.fullmatch(r"/commerce/v1/accounts/([^/]+)/(.*)", url.path)
+        require(path and path[1] in self.accounts, "err.func.wired.notFound", 404)
+        assert path
+        links = self.accounts[path[1]]
+        if path[2] == "vehicles":
+            return {"accountId": path[1], "country": "GB", "vehicleLinks": links}
+        place = re.fullmatch(r"kamereon/kca/car-adapter/(v\d)/cars/([^/]+)/(.+)", path[2])
+        require(place and place[2] in [link["vin"] for link in links], "err.func.wired.forbidden", 403)
+        assert place
+        reads = {("v2", "battery-status"): dict(self.car.attributes), ("v1", "charging-settings"): self.car.charging_settings()}
+        if method == "GET":
+            require((place[1], place[3]) in reads, "err.func.wired.notFound", 404)
+            return {"data": {"type": "Car", "id": place[2], "attributes": reads[place[1], place[3]]}}
+        require(headers.get("Content-type") == "application/vnd.api+json")
+        require(isinstance(data, dict) and set(data) == {"data"} and set(data["data"]) == {"type", "attributes"})
+        kind, attributes = data["data"]["type"], data["data"]["attributes"]
+        if (place[1], place[3]) == ("v1", "actions/charge-mode"):
+            require(kind == "ChargeMode" and set(attributes) == {"action"} and attributes["action"] in MODES)
+            self.car.send(chargeto.Call.MODE, MODES[attributes["action"]])
+        elif (place[1], place[3]) == ("v2", "actions/charge-schedule"):
+            require(kind == "ChargeSchedule" and set(attributes) == {"schedules"})
+            check_schedules(attributes["schedules"], ids=(1,))
+            self.car.send(chargeto.Call.SCHEDULES, attributes["schedules"])
+        elif (place[1], place[3]) == ("v1", "actions/charging-start"):
+            require(kind == "ChargingStart" and attributes == {"action": "start"})
+            self.car.send(chargeto.Call.START)
+        else:
+            raise RefusedError(404, "err.func.wired.notFound")
+        return {"data": {"type": kind, "id": "a-command-id", "attributes": attributes}}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        cloud = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def _serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answer = cloud._answer(self.command, self.path, self.headers, body)
+                if answer == "hang":
+                    cloud.released.wait(60)
+                if answer in ("hang", "drop"):
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                status, content, *extra = answer
+                raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+                lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(raw)}", *extra, "", ""]
+                self.wfile.write("\r\n".join(lines).encode() + raw)
+
+            do_GET = do_POST = _serve  # noqa: N815
+
+            def log_message(self, *args: object) -> None:
+                """The cloud has its own log."""
+
+        return Handler
+
+
+def check_schedules(schedules: Any, ids: tuple[int, ...]) -> None:
+    """Refuse what a gateway refuses of a schedule list (renault.md 3)."""
+    require(isinstance(schedules, list) and schedules)
+    require(len({schedule.get("id") for schedule in schedules}) == len(schedules))
+    for schedule in schedules:
+        require(schedule.get("id") in ids and isinstance(schedule.get("activated"), bool))
+        charges = {day: charge for day, charge in schedule.items() if day not in ("id", "activated")}
+        require(charges or not schedule["activated"])
+        for day, charge in charges.items():
+            require(day in chargeto.DAYS and set(charge) == {"startTime", "duration"})
+            require(re.fullmatch(r"T([01]\d|2[0-3]):(00|15|30|45)Z", charge["startTime"]))
+            duration = charge["duration"]
+            require(type(duration) is int and duration % 15 == 0 and 15 <= duration <= 1440)
+
+
+class Clock:
+    """A clock that only moves when told to, and a sleep that moves it."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now.astimezone(timezone.utc)
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+
+class World:
+    """A car, its cloud, the script's controller and a clock: what a story needs.
+
+    `lines` has what the script has said; `charging` the car's state and level after each poll.
+    """
+
+    STORED = {"gigya": TOKEN, "gigya-person-id": PERSON}  # noqa: RUF012
+    ENV = {"KAMEREON_API_KEY": API_KEY, "GIGYA_API_KEY": GIGYA_KEY, "VEHICLE_TZ": "Europe/Stockholm"}  # noqa: RUF012
+
+    def __init__(self, start: str = "2021-10-21T10:49:32Z", env: dict[str, str] | None = None, **car: Any) -> None:
+        self.clock = Clock(datetime.fromisoformat(start.replace("Z", "+00:00")))
+        self.env = {**self.ENV, **(env or {})}
+        zone = chargeto.pytz.timezone(self.env["VEHICLE_TZ"])
+        self.car = chargeto.SimulatedZoe(self.clock().astimezone(zone), **car)
+        self.cloud = Cloud(self.car, self.clock)
+        self.lines: list[str] = []
+        self.dry_run = False
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: it knows nothing but its environment and pyze's credential file."""
+        urls = {"KAMEREON_ROOT_URL": self.cloud.url, "GIGYA_ROOT_URL": self.cloud.url}
+        settings = chargeto.Settings.from_env({**self.env, **urls}, self.STORED)
+        self.script = chargeto.Controller(
+            settings, chargeto.Renault(settings, self.STORED, self.clock), self.clock, self.lines.append, self.dry_run
+        )
+
+    def run(self, until: Callable[[], bool] | None = None, **span: float) -> None:
+        """Let the script poll, until a time span has passed or a condition holds."""
+        end = self.clock.now + timedelta(**span) if span else datetime.max.replace(tzinfo=timezone.utc)
+
+        def wait(seconds: float) -> bool:
+            self.clock.now += timedelta(seconds=seconds)
+            return self.clock.now >= end or bool(until and until())
+
+        self.script.run(wait)
+        self.car.advance(self.clock())
+
+    def poll(self, minutes: float = 5) -> list[str]:
+        """One poll, then time passes; returns what the script said."""
+        seen = len(self.lines)
+        self.run(minutes=1)
+        self.clock.now += timedelta(minutes=minutes - 5)
+        self.car.advance(self.clock())
+        return self.lines[seen:]
+
+    def faults(self) -> list[str]:
+        """The lines that tell of a failed poll."""
+        return [line for line in self.lines if "next try" in line]

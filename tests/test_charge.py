@@ -1,0 +1,290 @@
+"""Stories of a charge: the loop, through the real pyze and over HTTP, with a simulated cloud and car."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import datetime, timedelta
+
+import pytest
+from cloud import chargeto
+
+GOLDEN = """\
+12:49:32 86% plugged in, Waiting for planned charge, power: 11.5 remaining: 55 (ttc: 12.0min)  [updated: 2021-10-21T10:48:57Z]
+we should charge, setting 30 minute window from 15 minutes ago
+scheduling on thursday @ T12:45Z for 45 minutes
+starting charging as not currently charging 0.1
+12:54:35 86% plugged in, Charging, power: 11.5 remaining: 55 (ttc: 12.0min)  [updated: 2021-10-21T10:50:53Z]
+we should charge, setting 30 minute window from 15 minutes ago
+no need to update car schedule as same as requested setting
+12:59:36 86% plugged in, Charging, power: 11.5 remaining: 55 (ttc: 12.0min)  [updated: 2021-10-21T10:50:53Z]
+we should charge, setting 30 minute window from 15 minutes ago
+no need to update car schedule as same as requested setting
+13:04:37 89% plugged in, Charging, power: 11.5 remaining: 50 (ttc: 0min)  [updated: 2021-10-21T11:04:19Z]
+skipping charge as at  89 %
+scheduling on wednesday @ T13:00Z for 15 minutes (to blocking charging)
+13:09:38 89% plugged in, Waiting for planned charge, power: 11.5 remaining: 50 (ttc: 0min)  [updated: 2021-10-21T11:05:21Z]
+skipping charge as at  89 %
+no need to update car schedule as same as requested setting
+13:14:39 89% plugged in, Waiting for planned charge, power: 11.5 remaining: 50 (ttc: 0min)  [updated: 2021-10-21T11:05:21Z]
+skipping charge as at  89 %
+no need to update car schedule as same as requested setting
+"""
+REPORTS = [  # poll at, then what the car had reported by then
+    ("10:49:32", 86, 0.1, 55, "10:48:57"),
+    ("10:54:35", 86, 1.0, 55, "10:50:53"),
+    ("10:59:36", 86, 1.0, 55, "10:50:53"),
+    ("11:04:37", 89, 1.0, 50, "11:04:19"),
+    ("11:09:38", 89, 0.1, 50, "11:05:21"),
+    ("11:14:39", 89, 0.1, 50, "11:05:21"),
+]
+
+
+def says(world, text):
+    return [line for line in world.lines if text in line]
+
+
+def report(world, level, status=0.1, plug=1, **more):
+    """Lay down what battery-status answers from now on."""
+    stamp = world.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+    attributes = {"batteryLevel": level, "plugStatus": plug, "chargingStatus": status, "timestamp": stamp, **more}
+    world.cloud.always["GET battery-status"] = 200, {"data": {"attributes": attributes}}
+
+
+def wrote(world):
+    """The commands so far, in short."""
+    return [what.replace("POST actions/", "") for _, what, _ in world.cloud.writes()]
+
+
+def test_the_spec_s_sample_comes_out_word_for_word(world):
+    story = world(env={"MAX_CHARGE_THRESHOLD": "89"})
+    for at, level, status, remaining, updated in REPORTS:
+        story.clock.now = datetime.fromisoformat(f"2021-10-21T{at}+00:00")
+        report(story, level, status, chargingRemainingTime=remaining, chargingInstantaneousPower=11.5,
+               timestamp=f"2021-10-21T{updated}Z")  # fmt: skip
+        story.script.poll()
+    assert story.lines[1:] == GOLDEN.splitlines()
+    assert wrote(story) == ["charge-schedule", "charging-start", "charge-schedule"]
+
+
+def test_a_charge_at_11_kw_from_60_percent_ends_blocked(world):
+    story = world(level=60)
+    story.run(hours=12)
+    assert not story.faults()
+    assert not story.car.charging
+    assert 85 <= story.car.level <= 90
+    assert Counter(wrote(story)) == {"charge-schedule": 6, "charge-mode": 2, "charging-start": 1}
+    assert [body["action"] for _, what, body in story.cloud.writes() if "mode" in what] == ["always_charging", "schedule_mode"]
+    assert story.lines[0] == (
+        "ZOE AB-123-CD VF1AG000064123456: car time Europe/Stockholm, always charging below 65 %, blocking at 85 %"
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "longest"),
+    [
+        pytest.param("2026-03-29T00:10:00Z", 10, id="spring"),  # the car's clock jumps out of the window it holds
+        pytest.param("2026-10-25T00:10:00Z", 10, id="autumn"),
+        pytest.param("2026-10-24T21:10:00Z", 0, id="midnight"),
+        pytest.param("2026-01-04T21:50:00Z", 0, id="the week's end"),
+    ],
+)
+@pytest.mark.parametrize("power", [3.7, 22])
+def test_a_charge_across_a_clock_change_goes_on_and_ends_blocked(world, start, longest, power):
+    story = world(start, level=66, power=power)
+    story.run(lambda: story.car.charging)
+    charging = []
+    story.run(lambda: charging.append(story.car.charging) or story.car.attributes["batteryLevel"] >= 85)
+    assert charging.count(False) * 5 <= longest
+    story.run(hours=1)
+    assert not story.car.charging
+    assert not story.faults()
+
+
+def test_a_week_parked_at_the_limit_charges_nothing_and_writes_little(world):
+    story = world(level=86)
+    story.run(days=7)
+    assert story.car.level == 86
+    assert wrote(story) == ["charge-schedule", "charge-schedule"]  # the first, and one when it came near
+    first, second = (when for when, _, _ in story.cloud.writes())
+    assert timedelta(days=4, hours=23) < second - first <= timedelta(days=5, hours=1)
+
+
+def test_an_idle_day_costs_288_reads_97_logins_5_requests_at_start_and_one_write(world):
+    story = world(level=86)
+    story.run(days=1)
+    made = Counter(what for _, what, _ in story.cloud.log)
+    assert made["GET battery-status"] == 288
+    assert made["POST accounts.getJWT"] <= 97
+    assert len(story.cloud.writes()) == 1
+    start = Counter(what for _, what, _ in story.cloud.log[:5])
+    assert start == {"POST accounts.getJWT": 1, "GET persons": 1, "GET vehicles": 1, "GET charging-settings": 1,
+                     "GET battery-status": 1}  # fmt: skip
+    assert sum(made.values()) == 288 + made["POST accounts.getJWT"] + 3 + 1
+
+
+def test_charging_costs_one_write_a_quarter_of_an_hour(world):
+    story = world("2026-05-05T10:00:00Z", level=66, power=2.3)
+    story.run(minutes=15)
+    story.cloud.log.clear()
+    story.run(hours=3)
+    assert wrote(story) == ["charge-schedule"] * 12
+    assert len(says(story, "no need to update car schedule")) == 3 * 12 - 12 + 2
+
+
+def test_a_low_battery_is_charged_always_and_told_once_even_when_not_plugged_in(world):
+    story = world(level=40)
+    story.car.plug(False)
+    story.run(hours=2)
+    assert [body for _, _, body in story.cloud.writes()] == [{"action": "always_charging"}]
+    assert len(says(story, "setting charge mode to always")) == 1
+    assert len(says(story, "always charging as battery low")) == 24
+    assert ", power: 0.0 remaining:" in story.lines[1]
+    assert "40% unplugged, Not charging" in story.lines[1]
+    story.car.plug(True)
+    story.run(hours=12)
+    assert 85 <= story.car.level <= 90
+
+
+@pytest.mark.parametrize("mode", ["always", "always_charging"])
+def test_a_car_that_already_charges_always_is_not_told_again(world, mode):
+    story = world(level=40)
+    story.cloud.always["GET charging-settings"] = 200, {"data": {"attributes": {"mode": mode, "schedules": []}}}
+    report(story, 40)
+    story.run(minutes=30)
+    assert wrote(story) == ["charging-start"]
+    assert not says(story, "setting charge mode")
+
+
+def test_in_between_and_not_plugged_in_it_waits(world):
+    story = world(level=70)
+    story.car.plug(False)
+    story.run(hours=1)
+    assert wrote(story) == []
+    assert story.lines[2] == "wait to schedule charge till car is plugged in"
+
+
+def test_a_start_is_asked_for_once_per_report(world):
+    story = world(level=70)
+    report(story, 70, 0.1)
+    story.run(minutes=30)
+    assert wrote(story).count("charging-start") == 1
+    report(story, 70, 0.1)
+    story.run(minutes=30)
+    assert wrote(story).count("charging-start") == 2
+    report(story, 70, 0.2)
+    story.run(minutes=30)
+    assert wrote(story).count("charging-start") == 2
+
+
+def test_a_refused_start_is_asked_for_again_at_the_next_poll(world):
+    story = world(level=70)
+    report(story, 70, 0.1)
+    story.cloud.faults.append(("charging-start", (500, {"errors": [{"errorCode": "err.tech.500"}]})))
+    story.run(minutes=20)
+    assert wrote(story).count("charging-start") == 2
+
+
+@pytest.mark.parametrize("level", [50, 70, 86])
+def test_a_restart_repeats_nothing(world, level):
+    story = world("2026-05-05T10:46:00Z", level=level)
+    story.run(minutes=9)
+    before = len(story.cloud.writes())
+    for _ in range(3):
+        story.restart()
+        story.poll(minutes=0)
+    assert before
+    assert len(story.cloud.writes()) == before
+
+
+def test_a_restart_in_the_same_quarter_hour_does_not_ask_for_the_start_again(world):
+    story = world("2026-05-05T10:01:00Z", level=70, delay=timedelta(seconds=1))
+    report(story, 70, 0.1)
+    story.poll()
+    story.restart()
+    story.poll()
+    assert wrote(story) == ["charge-schedule", "charging-start"]
+
+
+def test_a_car_that_does_not_tell_its_settings_is_told_everything(world):
+    story = world(level=86)
+    story.cloud.always["GET charging-settings"] = 501, {"errors": [{"errorCode": "err.tech.501"}]}
+    story.run(hours=1)
+    assert wrote(story) == ["charge-schedule", "charge-mode"]
+    assert len(story.cloud.requests("charging-settings")) == 1
+    assert says(story, "what the car holds is unknown: this car's gateway does not support that (HTTP 501, err.tech.501)")
+
+
+def test_half_done_is_not_done(world):
+    story = world(level=86)
+    story.cloud.always["GET charging-settings"] = 200, {"data": {"attributes": {"mode": "always", "schedules": []}}}
+    story.cloud.faults.append(("charge-mode", (500, {"errors": [{"errorCode": "err.tech.500"}]})))
+    story.run(hours=1)
+    assert wrote(story) == ["charge-schedule", "charge-mode", "charge-mode"]
+    assert story.faults() == ["Renault's side has a technical fault (HTTP 500, err.tech.500); next try in 5 minutes"]
+
+
+def test_a_dry_run_decides_and_prints_and_writes_nothing(world):
+    story = world(level=70)
+    story.dry_run = True
+    story.restart()
+    story.run(hours=1)
+    assert wrote(story) == []
+    assert len(says(story, "we should charge")) == 12
+    assert len(says(story, "scheduling on thursday @ T")) == 12
+    assert says(story, "dry run: nothing is written to the car")
+
+
+def test_polls_are_five_minutes_apart_however_long_a_poll_takes(world):
+    story = world(level=70)
+    waited = []
+
+    def wait(seconds):
+        waited.append(seconds)
+        story.clock.now += timedelta(seconds=seconds)
+        return len(waited) == 3
+
+    def slow():
+        story.clock.now += timedelta(seconds=20)
+        return 200, {"data": {"attributes": dict(story.car.attributes)}}
+
+    story.cloud.always["battery-status"] = slow
+    story.script.run(wait)
+    assert waited == [280.0, 280.0, 280.0]
+
+
+def test_a_clock_that_is_set_back_does_not_stretch_the_wait(world):
+    story = world(level=70)
+    waits = []
+
+    def set_back():
+        story.clock.now -= timedelta(hours=1)
+        return 200, {"data": {"attributes": dict(story.car.attributes)}}
+
+    story.cloud.faults.append(("battery-status", set_back))
+    story.script.run(lambda seconds: waits.append(seconds) or True)
+    assert waits == [300.0]
+
+
+def test_another_account_and_vehicle_by_name(world):
+    story = world(env={"SPECIFIC_VIN": "vf1other", "KAMERON_ACCOUNT_ID": "second"})
+    story.cloud.accounts["second"] = [{"vin": "VF1FIRST"}, {"vin": "VF1OTHER"}]
+    story.run(minutes=5)
+    assert story.lines[0].startswith("VF1OTHER: car time")
+    assert not story.cloud.requests("persons")
+
+
+def test_an_unknown_vin_lists_those_there_are(world):
+    story = world(env={"SPECIFIC_VIN": "VF1NOBODY"})
+    with pytest.raises(chargeto.ConfigError) as caught:
+        story.run(minutes=5)
+    assert caught.value.faults == (
+        "SPECIFIC_VIN=VF1NOBODY is not among your vehicles; there are: ZOE AB-123-CD VF1AG000064123456",
+    )
+
+
+def test_the_login_is_renewed_before_it_runs_out(world):
+    story = world(level=86)
+    story.run(hours=6)
+    assert not re.findall("401", " ".join(story.lines))
+    assert len(story.cloud.requests("getJWT")) == 24

@@ -1,0 +1,238 @@
+"""The core: tables of cases, and properties that hold in every zone and across every clock change."""
+
+import re
+from datetime import datetime, timedelta, timezone
+
+import dateutil.tz
+import pytest
+import pytz
+from cloud import chargeto, check_schedules
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyze.api.schedule import ChargeSchedules
+
+from chargeto import Action, Report, Window, block_window, decide, rolling_window, should_start, status_line
+
+OWNER = chargeto.Settings(pytz.timezone("Europe/Stockholm"), "Europe/Stockholm")
+
+
+@pytest.mark.parametrize(
+    ("level", "plug", "expected"),
+    [
+        pytest.param(0, 1, Action.ALWAYS, id="empty"),
+        pytest.param(64, 1, Action.ALWAYS, id="just below the lower threshold"),
+        pytest.param(64, 0, Action.ALWAYS, id="below it, not plugged in"),
+        pytest.param(64.9, None, Action.ALWAYS, id="below it, plug unknown"),
+        pytest.param(65, 1, Action.WINDOW, id="at the lower threshold"),
+        pytest.param(65, 0, Action.WAIT, id="at it, not plugged in"),
+        pytest.param(84.9, 1, Action.WINDOW, id="just below the limit"),
+        pytest.param(84, -1, Action.WAIT, id="in between, plug error"),
+        pytest.param(85, 1, Action.BLOCK, id="at the limit"),
+        pytest.param(85, 0, Action.BLOCK, id="at the limit, not plugged in"),
+        pytest.param(100, None, Action.BLOCK, id="full"),
+    ],
+)
+def test_the_decision(level, plug, expected):
+    assert decide(Report(level=level, plug=plug), OWNER) is expected
+
+
+@pytest.mark.parametrize("attributes", [{}, *({"batteryLevel": bad} for bad in (None, "86", True, -1, 101, 1e400, [], {}))])
+def test_without_a_usable_level_nothing_is_decided(attributes):
+    with pytest.raises(chargeto.CarError, match="no state of charge"):
+        decide(Report.from_attributes(attributes), OWNER)
+
+
+@pytest.mark.parametrize(
+    ("level", "plug", "status", "expected"),
+    [
+        pytest.param(70, 1, 0.1, True, id="waits in between"),
+        pytest.param(50, 1, -1.0, True, id="does not charge, battery low"),
+        pytest.param(70, 1, -1.4, True, id="a status newer than pyze"),
+        pytest.param(70, 1, 0.2, False, id="charge ended"),
+        pytest.param(70, 1, 0.3, False, id="waits for current"),
+        pytest.param(70, 1, 1.0, False, id="charges"),
+        pytest.param(70, 1, None, False, id="status unknown"),
+        pytest.param(50, 0, 0.0, False, id="battery low, not plugged in"),
+        pytest.param(70, 0, 0.0, False, id="not plugged in"),
+        pytest.param(85, 1, 0.1, False, id="at the limit"),
+        pytest.param(70, None, 0.1, True, id="plug unknown, but the status tells"),
+    ],
+)
+def test_when_the_car_is_asked_to_start(level, plug, status, expected):
+    report = Report(level=level, plug=plug, status=status)
+    assert should_start(report, decide(report, OWNER)) is expected
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        pytest.param(
+            dict(batteryLevel=86, plugStatus=1, chargingStatus=0.1, chargingInstantaneousPower=11.5,
+                 chargingRemainingTime=55, timestamp="2021-10-21T10:48:57Z"),
+            "86% plugged in, Waiting for planned charge, power: 11.5 remaining: 55 (ttc: 12.0min)"
+            "  [updated: 2021-10-21T10:48:57Z]",
+            id="the spec's",
+        ),
+        pytest.param(
+            dict(batteryLevel=89, plugStatus=0, chargingStatus=0.0, timestamp="2021-10-21T12:48:57+02:00"),
+            "89% unplugged, Not charging, power: - remaining: - (ttc: 0min)  [updated: 2021-10-21T12:48:57+02:00]",
+            id="unplugged at the limit",
+        ),
+        pytest.param({}, "-% -, -, power: - remaining: - (ttc: -min)  [updated: -]", id="nothing at all"),
+        pytest.param(
+            dict(batteryLevel=None, plugStatus="x", chargingStatus=-1.6, chargingRemainingTime=-5, timestamp="soon\n"),
+            "-% -, -, power: - remaining: - (ttc: -min)  [updated: -]",
+            id="nonsense",
+        ),
+        pytest.param(
+            dict(batteryLevel=60.5, plugStatus=-1, chargingStatus=-1.1, chargingInstantaneousPower=3900.0,
+                 chargingRemainingTime=100),
+            "60.5% plug error, Not available, power: 3900.0 remaining: 100 (ttc: 72.0min)  [updated: -]",
+            id="a ZE40 of today",
+        ),
+    ],
+)  # fmt: skip
+def test_the_status_line(attributes, expected):
+    local = datetime(2021, 10, 21, 12, 49, 32)
+    assert status_line(Report.from_attributes(attributes), local, 89) == "12:49:32 " + expected
+
+
+@pytest.mark.parametrize(
+    ("utc", "zone", "window", "block"),
+    [
+        pytest.param("2021-10-21T10:49:32", "Europe/Stockholm", ("thursday", "T12:45Z"), ("wednesday", "T12:45Z"), id="spec"),
+        pytest.param("2026-01-04T23:00:00", "Europe/Paris", ("monday", "T00:00Z"), ("sunday", "T00:00Z"), id="week's end"),
+        pytest.param("2026-01-04T22:59:59", "Europe/Paris", ("sunday", "T23:45Z"), ("saturday", "T23:45Z"), id="before it"),
+        pytest.param("2026-03-29T01:05:00", "Europe/Paris", ("sunday", "T03:00Z"), ("saturday", "T03:00Z"), id="spring"),
+        pytest.param("2026-10-25T00:59:00", "Europe/Paris", ("sunday", "T02:45Z"), ("saturday", "T02:45Z"), id="2 h, first"),
+        pytest.param("2026-10-25T01:14:00", "Europe/Paris", ("sunday", "T02:00Z"), ("saturday", "T02:00Z"), id="2 h, again"),
+        pytest.param("2026-06-30T18:20:00", "Asia/Kathmandu", ("wednesday", "T00:00Z"), ("tuesday", "T00:00Z"), id="+5:45"),
+    ],
+)
+def test_window_and_block_in_car_local_time(utc, zone, window, block):
+    local = datetime.fromisoformat(utc + "+00:00").astimezone(pytz.timezone(zone))
+    assert (rolling_window(local).day, rolling_window(local).start_time) == window
+    assert (block_window(local, None).day, block_window(local, None).start_time) == block
+    assert (rolling_window(local).duration, block_window(local, None).duration) == (45, 15)
+
+
+@pytest.mark.parametrize(
+    ("held", "local", "kept"),
+    [
+        pytest.param(Window("monday", 720, 15), "2026-01-06T12:00", True, id="a day after it was written"),
+        pytest.param(Window("monday", 720, 15), "2026-01-11T12:00", True, id="24 hours before it comes round"),
+        pytest.param(Window("monday", 720, 15), "2026-01-11T12:05", False, id="five minutes later"),
+        pytest.param(Window("monday", 720, 15), "2026-01-12T12:10", False, id="open right now"),
+        pytest.param(Window("monday", 720, 45), "2026-01-06T12:00", False, id="not a block"),
+        pytest.param(Window("sunday", 725, 15), "2026-03-28T12:05", False, id="23 true hours over the spring change"),
+        pytest.param(Window("sunday", 725, 15), "2026-10-24T12:05", True, id="25 true hours over the autumn change"),
+        pytest.param(None, "2026-01-06T12:00", False, id="unknown"),
+    ],
+)
+def test_a_block_stays_while_it_is_a_day_off(held, local, kept):
+    now = pytz.timezone("Europe/Paris").localize(datetime.fromisoformat(local))
+    assert (block_window(now, held) == held) is kept
+
+
+@pytest.mark.parametrize(
+    ("schedules", "expected"),
+    [
+        pytest.param([Window("friday", 1425, 45).to_schedule()], Window("friday", 1425, 45), id="our own"),
+        pytest.param(
+            [Window("friday", 0, 15).to_schedule(), {"id": 2, "activated": False, "monday": None}], Window("friday", 0, 15),
+            id="with inactive ones and a null day beside it",
+        ),
+        pytest.param([], None, id="none"),
+        pytest.param(None, None, id="null"),
+        pytest.param("x", None, id="not a list"),
+        pytest.param([None, 5, {}], None, id="odd entries"),
+        pytest.param([{"id": 1, "activated": True, "monday": "T12:00Z"}], None, id="an odd day"),
+        pytest.param([{"id": 1, "activated": True, "monday": {"startTime": None, "duration": 45}}], None, id="no start"),
+        pytest.param([{"id": 1, "activated": True, "monday": {"startTime": "T12:00Z"}}], None, id="no duration"),
+        pytest.param([{**Window("friday", 0, 15).to_schedule(), "id": 2}], None, id="another id"),
+        pytest.param([{**Window("friday", 0, 15).to_schedule(), "activated": False}], None, id="not active"),
+        pytest.param([Window("friday", 0, 15).to_schedule() for _ in "ab"], None, id="two active"),
+        pytest.param(
+            [{**Window("friday", 0, 15).to_schedule(), **Window("monday", 0, 15).to_schedule()}], None, id="two days"
+        ),
+    ],
+)  # fmt: skip
+def test_what_counts_as_held(schedules, expected):
+    assert chargeto.Held.from_attributes({"mode": "scheduled", "schedules": schedules}).window == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("always", "ALWAYS"), ("always_charging", "ALWAYS"), ("scheduled", "SCHEDULED"), ("schedule_mode", "SCHEDULED"),
+     ("delayed", None), (None, None), ([], None)],
+)  # fmt: skip
+def test_the_words_of_both_generations_for_the_mode(mode, expected):
+    held = chargeto.Held.from_attributes({"mode": mode})
+    assert (held.mode and held.mode.name) == expected
+
+
+# ---- properties
+
+
+def zone_named(name):
+    return st.sampled_from([pytz.timezone(name), dateutil.tz.gettz(name)])
+
+
+@st.composite
+def car_local(draw):
+    """A moment on a car's clock: any zone, half of them within two days of a clock change."""
+    name = draw(st.sampled_from(pytz.common_timezones))
+    changes = [t for t in getattr(pytz.timezone(name), "_utc_transition_times", []) if 2012 <= t.year < 2038]
+    anywhere = st.datetimes(datetime(2012, 1, 1), datetime(2037, 12, 31))
+    moment = draw(st.sampled_from(changes) if changes and draw(st.booleans()) else anywhere)
+    moment += timedelta(seconds=draw(st.integers(-172800, 172800)))
+    return moment.replace(tzinfo=timezone.utc).astimezone(draw(zone_named(name)))
+
+
+def car_may_charge(window, local):
+    """Read the schedule as the wire has it, by its weekday and its clock, not with the script's arithmetic."""
+    schedule = window.to_schedule()
+    for back in (0, 1):
+        date = local.date() - timedelta(days=back)
+        charge = schedule.get(date.strftime("%A").lower())
+        if charge:
+            start = datetime.combine(date, datetime.strptime(charge["startTime"], "T%H:%MZ").time())
+            if start <= local.replace(tzinfo=None) < start + timedelta(minutes=charge["duration"]):
+                return True
+    return False
+
+
+@given(car_local())
+def test_the_rolling_window_contains_now(local):
+    assert car_may_charge(rolling_window(local), local)
+
+
+@given(car_local(), st.integers(0, 287))
+def test_a_block_never_opens_within_24_hours(local, polls):
+    """Neither a fresh one, nor one that was kept at a later poll of a week."""
+    held = block_window(local, None)
+    later = (local.astimezone(timezone.utc) + polls * timedelta(minutes=35)).astimezone(local.tzinfo)
+    for now, block in ((local, held), (later, block_window(later, held))):
+        for minutes in range(0, 24 * 60, 3):
+            at = (now.astimezone(timezone.utc) + timedelta(minutes=minutes)).astimezone(now.tzinfo)
+            assert not car_may_charge(block, at), (block, now, at)
+
+
+@given(car_local())
+def test_every_schedule_passes_pyzes_own_validation_and_the_gateways(local):
+    for window in (rolling_window(local), block_window(local, None)):
+        assert ChargeSchedules({"schedules": [window.to_schedule()]}).validate()
+        check_schedules([window.to_schedule()], ids=(1,))
+        assert re.fullmatch(r"T\d\d:(00|15|30|45)Z", window.start_time)
+
+
+@given(
+    st.floats(0, 100), st.floats(0, 100), st.sampled_from([0, 1, -1, None]), st.sampled_from([0.1, 1.0, None]),
+    st.floats(0, 99), st.floats(0.01, 100),
+)  # fmt: skip
+@settings(max_examples=300)
+def test_more_charge_never_means_more_permission(one, other, plug, status, below, gap):
+    owner = chargeto.Settings(pytz.utc, "UTC", min(100, below + gap), below)
+    order = list(Action)
+    less, more = (order.index(decide(Report(level, plug, status), owner)) for level in sorted((one, other)))
+    assert less <= more
