@@ -862,7 +862,7 @@ def demo(settings: Settings, stop: threading.Event) -> int:
     if over and over[-1]:
         hours, past = (car.local - begin) / timedelta(hours=1), car.level - settings.limit
         end = f"stopped at {car.level:.1f} %, {past:.1f} points past the limit"
-        say(f"demo: blocked at {settings.limit:g} %, the simulated car {end}; a real one takes {hours:.1f} hours for this")
+        say(f"demo: blocked at {settings.limit:g} %, the simulated car {end}, after {hours:.1f} simulated hours")
     else:
         end = "charging" if car.charging else "not charging"
         say(f"demo: ended before the limit of {settings.limit:g} %, the simulated car is {end} at {car.level:.1f} %")
