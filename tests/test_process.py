@@ -159,7 +159,7 @@ def test_demo_charges_from_60_percent_to_a_block_within_15_seconds(process):
     assert "setting charge mode to always" in lines
     assert sum("(to blocking charging)" in line for line in lines) == 1
     stop = re.fullmatch(
-        r"demo: blocked at 85 %, the simulated car stopped at ([\d.]+) %, ([\d.]+) points past the limit; .*", lines[-1]
+        r"demo: blocked at 85 %, the simulated car stopped at ([\d.]+) %, ([\d.]+) points past the limit, after .*", lines[-1]
     )
     assert stop
     assert 85 <= float(stop[1]) <= 90
