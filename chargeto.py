@@ -23,39 +23,56 @@ Environment variables, see .env.example; an empty one counts as not set:
   VEHICLE_TZ                         the car's time zone [this machine's]
   MAX_CHARGE_THRESHOLD               the limit, percent [85]
   ALWAYS_CHARGE_AT_THRESHOLD         below it the car always charges [65]
+  NOTIFY_COMMAND                     run with a message as last argument [none]
   KAMEREON_ROOT_URL, GIGYA_ROOT_URL  Renault's servers [those for Europe]
 Log in once with `pyze login`. Exit status 2: usage, configuration or login."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
-import ipaddress
 import json
 import logging
 import math
 import os
 import re
+import shlex
 import signal
+import subprocess
 import sys
 import threading
+import traceback
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone, tzinfo
+from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Protocol, Sequence, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, Callable, Dict, Iterator, Mapping, Protocol, Sequence, TypeVar, cast
 
-import dateutil.parser
-import dateutil.tz
-import pytz
-import requests
-from pyze.api import Gigya, Kamereon, Vehicle
-from pyze.api.schedule import ChargeMode, ChargeSchedules
-from requests.adapters import HTTPAdapter
+try:
+    import dateutil.parser
+    import dateutil.tz
+    import pytz
+    import requests
+    from jwt.exceptions import PyJWTError
+    from pyze.api import Gigya, Kamereon, Vehicle
+    from pyze.api.schedule import ChargeMode, ChargeSchedules
+    from requests.adapters import HTTPAdapter
+except ModuleNotFoundError as error:
+    raise SystemExit(f"chargeto: the package {error.name} is missing: start it as the README says") from None
+
+# renault.md in the comments below: our notes on Renault's cloud, by section; RA#n: issues of hacf-fr/renault-api.
 
 __version__ = "1.0.0"
 
 POLL_INTERVAL = timedelta(minutes=5)
+LONGEST_WAIT = timedelta(hours=1)  # the most that a Retry-After is given
+REQUESTS_AN_HOUR = 30  # of every kind; Renault's true quota is not known (renault.md 1)
+OBEY = timedelta(minutes=10)  # a command has this long to reach the car
+PATIENCE = 3  # times a car that does not obey is told again, then the owner hears of it
+STUBBORN_INTERVAL = timedelta(hours=1)  # between further tries
+OUT_OF_REACH = timedelta(hours=1)  # without an answer: then the owner hears of it
+NOTIFY_TIMEOUT = 30  # seconds
 QUARTER = timedelta(minutes=15)  # schedules start on quarter hours (renault.md 3)
 WINDOW_MINUTES = 45  # 30 minutes ahead of the quarter hour that has begun
 BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
@@ -95,6 +112,18 @@ class UnauthorizedError(CarError):
     """The cloud no longer takes the JWT: a new one is needed (renault.md 1, 4.3)."""
 
 
+class LoginError(CarError):
+    """The login no longer holds: the owner must do what the text says, and the script picks it up."""
+
+
+class QuotaError(CarError):
+    """Renault limits the rate; `retry_after` is what it asks for, zero when it does not say."""
+
+    def __init__(self, text: str, retry_after: timedelta = timedelta(0)) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -112,6 +141,7 @@ class Settings:
     gigya_key: str = field(default="", repr=False)
     kamereon_root: str | None = None  # None: pyze's own, for Europe
     gigya_root: str | None = None
+    notify_command: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stored: Mapping[str, str] | None, faults: Sequence[str] = ()) -> Settings:
@@ -124,7 +154,10 @@ class Settings:
         always_below = _percent("ALWAYS_CHARGE_AT_THRESHOLD", given, cls.always_below, found)
         limit = _percent("MAX_CHARGE_THRESHOLD", given, cls.limit, found)
         if always_below >= limit:
-            found.append(f"MAX_CHARGE_THRESHOLD={limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD={always_below:g}")
+            found.append(
+                f"MAX_CHARGE_THRESHOLD={limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD={always_below:g}"
+                f" (without a value they are {cls.limit:g} and {cls.always_below:g})"
+            )
         zone, zone_name = _zone(given.get("VEHICLE_TZ"), found)
         account = given.get("KAMEREON_ACCOUNT_ID") or given.get("KAMERON_ACCOUNT_ID")  # the spec's spelling
         keys = {}
@@ -141,12 +174,16 @@ class Settings:
         login = {"gigya"} if account or "kamereon-account" in (stored or {}) else {"gigya", "gigya-person-id"}
         if stored is not None and not faults and not login <= set(stored):
             found.append("not logged in: run `pyze login`, then start again")
+        try:
+            notify = tuple(shlex.split(given.get("NOTIFY_COMMAND", "")))
+        except ValueError as error:
+            found.append(f"NOTIFY_COMMAND={given['NOTIFY_COMMAND']} cannot be read: {str(error).lower()}")
         roots = [_root(name, given, found) for name in ("KAMEREON_ROOT_URL", "GIGYA_ROOT_URL")]
         if found:
             raise ConfigError(*found)
         return cls(
             zone, zone_name, limit, always_below, given.get("SPECIFIC_VIN", "").upper() or None, account,
-            keys["KAMEREON_API_KEY"], keys["GIGYA_API_KEY"], roots[0], roots[1],
+            keys["KAMEREON_API_KEY"], keys["GIGYA_API_KEY"], roots[0], roots[1], notify,
         )  # fmt: skip
 
 
@@ -167,14 +204,15 @@ def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
     """The car's zone: pytz for a name, dateutil for this machine's own."""
     if name is None:
         local = dateutil.tz.gettz() or dateutil.tz.tzlocal()
-        return local, f"{datetime.now(local).tzname()} (this machine's zone)"
+        return local, f"{datetime.now(local).tzname() or 'UTC'} (this machine's zone)"
     try:
         return pytz.timezone(name), name
     except pytz.UnknownTimeZoneError:
-        names = {form.lower(): zone for zone in pytz.all_timezones for form in (zone.rpartition("/")[2], zone)}
-        near = difflib.get_close_matches(name.lower().replace(" ", "_"), names, n=3, cutoff=0)
-        wanted = ", ".join(dict.fromkeys(names[form] for form in near))
-        faults.append(f"VEHICLE_TZ={name} is not a time zone: did you mean {wanted}?")
+        forms = {form.lower(): zone for zone in pytz.all_timezones for form in (zone.rpartition("/")[2], zone)}
+        near = difflib.get_close_matches(name.lower().replace(" ", "_"), forms, n=3, cutoff=0.5)
+        within = [zone for zone in pytz.common_timezones if name.lower() in zone.lower()]
+        wanted = list(dict.fromkeys([*(forms[form] for form in near), *within])) or ["Europe/Paris", "Europe/London"]
+        faults.append(f"VEHICLE_TZ={name} is not a time zone: did you mean {', '.join(wanted[:3])}?")
         return timezone.utc, name
 
 
@@ -183,15 +221,8 @@ def _root(name: str, given: Mapping[str, str], faults: list[str]) -> str | None:
     value = given.get(name)
     if value is None:
         return None
-    try:
-        url = urlsplit(value)
-        host, port = url.hostname or "", url.port
-        local = host == "localhost" or (not host.strip("0123456789.:abcdef") and ipaddress.ip_address(host).is_loopback)
-        plain = host and port != 0 and not (url.query or url.fragment or "@" in url.netloc)
-        good = plain and (url.scheme == "https" or (url.scheme == "http" and local))
-    except ValueError:
-        good = False
-    if not good:
+    server = r"(https://[a-z\d.-]+|http://(localhost|127\.[\d.]+|\[::1\]))(:\d{1,5})?(/[\w./-]*)?"
+    if not re.fullmatch(server, value, re.ASCII | re.IGNORECASE):
         shown = value.rpartition("@")[2]  # what stands before an @ may be a password
         faults.append(f"{name}={shown} must be https://HOST (http:// only for a server on this machine)")
     return value.rstrip("/")
@@ -256,6 +287,18 @@ class Report:
         )  # fmt: skip
 
     @property
+    def made(self) -> datetime | None:
+        """When the car made this report."""
+        made = dateutil.parser.isoparse(self.updated) if self.updated else None
+        return made.replace(tzinfo=timezone.utc) if made and made.tzinfo is None else made
+
+    @property
+    def oddities(self) -> list[str]:
+        """What it says in codes that nobody has explained yet (renault.md 2)."""
+        known = (("plug status", self.plug, PLUG_STATUS), ("charge status", self.status, CHARGE_STATUS))
+        return [f"{name} {value:g}" for name, value, codes in known if value is not None and value not in codes]
+
+    @property
     def plugged_in(self) -> bool:
         """Plugged in, by the plug status, or by a charge status that only a plugged-in car has."""
         if self.plug in (0, PLUGGED_IN):
@@ -271,10 +314,14 @@ class Window:
     start: int
     duration: int
 
+    def clock(self, after: int) -> str:
+        """The car-local time, HH:MM, some minutes after the start."""
+        return f"{(self.start + after) // 60 % 24:02}:{(self.start + after) % 60:02}"
+
     @property
     def start_time(self) -> str:
         """As the car takes it: car-local time, labelled Z (renault.md 3)."""
-        return f"T{self.start // 60:02}:{self.start % 60:02}Z"
+        return f"T{self.clock(0)}Z"
 
     def to_schedule(self) -> dict[str, Any]:
         """Schedule 1, active, holding this day alone (renault.md 3)."""
@@ -361,6 +408,32 @@ def should_start(report: Report, action: Action) -> bool:
     return may_charge and report.plugged_in and report.status is not None and report.status < CHARGE_ENDED
 
 
+def charging(report: Report, earlier: Report | None) -> bool | None:
+    """Whether the car charges, as far as its reports tell; `earlier` is one since when nothing has changed.
+
+    The status can lie (0.3 while charging, RA#550) or be stuck at -1.1 (RA#1213): then a rising level tells.
+    """
+    if report.status in CHARGE_STATUS and report.status not in (0.3, -1.1):
+        return report.status == CHARGING
+    if earlier is None or earlier.level is None or report.level is None:
+        return None
+    return True if report.level > earlier.level else False if report.status == 0.3 else None
+
+
+def left_with(held: Held, local: datetime, limit: float) -> str:
+    """What becomes of the car while nobody tells it anything."""
+    window = held.window
+    if held.mode is Mode.ALWAYS:
+        return f"always charging: nothing will stop it at {limit:g} %"
+    if held.mode is None or window is None:
+        return "what the car holds is not known"
+    if window.duration == BLOCK_MINUTES:
+        return f"the car is blocked, but for {window.day} {window.clock(0)} to {window.clock(BLOCK_MINUTES)}"
+    if window.open_at(local):
+        return f"the car holds a window until {window.clock(window.duration)}, then it stops by itself"
+    return f"the car's window ended at {window.clock(window.duration)}, it does not charge"
+
+
 def minutes_to_limit(report: Report, limit: float) -> float | None:
     """Minutes until the limit by the car's own estimate, in whole minutes; 0 at or above it."""
     if report.level is None:
@@ -387,6 +460,44 @@ def status_line(report: Report, local: datetime, limit: float) -> str:
     )
 
 
+# ---------------------------------------------------------------- the memory: does the car obey?
+
+
+class Watch:
+    """Whether the car does what it was last told about charging, by its own later reports.
+
+    charge: True, it should; False, it should not; None, nothing that its reports could show.
+    start_asked: it has been asked to start since it was told. stubborn: it was told PATIENCE times more, in vain.
+    """
+
+    def __init__(self, charge: bool | None, now: datetime) -> None:
+        self.charge, self._told = charge, now
+        self.start_asked = self.stubborn = False
+        self._again = 0  # times it was told again
+        self._first: Report | None = None  # the first report by which it should have obeyed
+
+    def disobeys(self, report: Report, now: datetime) -> bool:
+        """Whether the car is to be told again: a report made OBEY after the last time shows the opposite.
+
+        Once a report, and once an hour when the car is stubborn.
+        """
+        if self.charge is None or report.made is None or report.made < self._told + OBEY:
+            return False
+        charges = charging(report, self._first)
+        self._first = self._first or report
+        if charges is None:
+            return False
+        if charges == self.charge:
+            self._again, self.stubborn = 0, False
+            return False
+        self.stubborn = self._again >= PATIENCE
+        if self.stubborn and now < self._told + STUBBORN_INTERVAL:
+            return False
+        self._again += 1
+        self._told, self.start_asked, self._first = now, False, None
+        return True
+
+
 # ---------------------------------------------------------------- the car in Renault's cloud
 
 
@@ -405,55 +516,67 @@ class Car(Protocol):
     def charging_settings(self) -> Mapping[str, Any]:
         """The attributes of charging-settings (renault.md 3)."""
 
+    def redact(self, text: str) -> str:
+        """The text without any secret."""
+
     def send(self, call: Call, value: Any = None) -> None:
         """Tell the car; returning means that the cloud has accepted it, not that the car obeys."""
 
 
-# Kamereon's error codes, by their longest known beginning, and what the owner can do (renault.md 1).
-KAMEREON_ERRORS = {
-    "err.func.wired.overloaded": "Renault's quota is used up",
-    "err.func.wired.forbidden": "this car or contract may not do that: check the services in the MyRenault app",
-    "err.func.403": "this car or contract may not do that: check the services in the MyRenault app",
-    "access_denied": "the KAMEREON_API_KEY is outdated: get the current one, see the README",
-    "err.func.wired.not": "Renault's cloud does not offer this for this car",
-    "err.func.400": "Renault's cloud refused the request",
-    "409001": "the car is still busy with an earlier charge mode command",
-    "err.tech.501": "this car's gateway does not support that",
-    "err.tech": "Renault's side has a technical fault",
-    "err.func.privacy.on": "privacy mode is on in the car: switch it off on the car's screen",
+EXPIRED = "the login has expired: run `pyze login` in another terminal, it is picked up from there"
+SECOND_FACTOR = "a second factor is pending: log in once in the MyRenault app or web site, then run `pyze login`"
+FORBIDDEN = "this car, contract or key may not do that: check the services in the MyRenault app, and the keys"
+# Error codes of Gigya and Kamereon by their beginning, and what the owner can do (renault.md 1)
+CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
+    "403005": (LoginError, EXPIRED),
+    "403013": (LoginError, EXPIRED),
+    "403042": (LoginError, "the login was refused: check GIGYA_API_KEY, see the README, then run `pyze login`"),
+    "403048": (QuotaError, "Renault's login service limits the rate"),
+    "403101": (LoginError, SECOND_FACTOR),
+    "403102": (LoginError, SECOND_FACTOR),
+    "400093": (LoginError, "GIGYA_API_KEY is malformed: check it (are the two keys swapped?)"),
+    "err.func.wired.overloaded": (QuotaError, "Renault's quota is used up"),
+    "err.func.wired.unauthorized": (UnauthorizedError, "Renault's cloud does not take the login"),
+    "err.func.wired.forbidden": (CarError, FORBIDDEN),
+    "err.func.403": (CarError, FORBIDDEN),
+    "access_denied": (CarError, "KAMEREON_API_KEY is outdated: get the current one, see the README"),
+    "err.func.wired.not": (CarError, "Renault's cloud does not have this for this account and car"),
+    "err.func.400": (CarError, "Renault's cloud refused the request"),
+    "409001": (CarError, "the car is still busy with an earlier charge mode command"),
+    "err.tech.501": (CarError, "this car's gateway does not support that"),
+    "err.tech": (CarError, "Renault's side has a technical fault"),
+    "err.func.privacy.on": (CarError, "privacy mode is on in the car: switch it off on the car's screen"),
 }
-# Gigya's error codes (renault.md 1)
-GIGYA_ERRORS = {
-    403005: "the login has expired: run `pyze login`",
-    403013: "the login has expired: run `pyze login`",
-    403042: "the login was refused: check GIGYA_API_KEY (the README says where the current one is), then `pyze login`",
-    403048: "Renault's login service limits the rate: it needs time",
-    403101: "a second factor is pending: log in once in the MyRenault app or web site, then run `pyze login`",
-    403102: "a second factor is pending: log in once in the MyRenault app or web site, then run `pyze login`",
-    400093: "GIGYA_API_KEY is malformed: check it (are the two keys swapped?)",
-}
+STATUS_CODES = {401: "err.func.wired.unauthorized", 409: "409001", 429: "err.func.wired.overloaded"}
 
 
 class Transport(HTTPAdapter):
-    """What pyze's sessions send through: a time limit for every request, and a CarError for every bad answer."""
+    """What pyze's sessions send through: a time limit, a limit of the rate, and a CarError for every bad answer."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._sent: list[datetime] = []
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send one request. Raises CarError, whose text holds no address, key, account or VIN."""
+        now = self._clock()
+        self._sent = [sent for sent in self._sent if now - timedelta(hours=1) < sent <= now]
+        if len(self._sent) >= REQUESTS_AN_HOUR:
+            raise QuotaError(f"{REQUESTS_AN_HOUR} requests were made in an hour, more would risk a lockout")
+        self._sent.append(now)
         kwargs["timeout"] = TIMEOUTS
         try:
             response = super().send(request, *args, **kwargs)
-            body = json.loads(response.content)
-        except requests.RequestException as error:
+            content = response.content
+        except OSError as error:  # requests' exceptions, and a missing certificate file
             raise CarError(f"Renault's cloud cannot be reached: {_network_fault(error)}") from None
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise CarError(f"Renault's cloud answered with something else than data (HTTP {response.status_code})")
-        if body.get("errorCode"):
-            code = body["errorCode"]
-            raise CarError(GIGYA_ERRORS.get(code, f"Renault's login service refused ({_code(code)})"))
-        if response.status_code >= 400 or body.get("errors") or body.get("error"):
-            _raise_kamereon(response.status_code, body)
+        body = None
+        with contextlib.suppress(ValueError):  # not JSON: told below, by its status
+            body = json.loads(content)
+        codes = list(_codes(body))
+        if response.status_code >= 400 or codes or not isinstance(body, dict):
+            raise _cloud_error(response, codes, now)
         return response
 
 
@@ -463,24 +586,49 @@ def _network_fault(error: Exception) -> str:
         return "its certificate was not accepted (TLS): check this machine's clock and network"
     if isinstance(error, requests.Timeout):
         return f"no answer within {TIMEOUTS[1]} seconds"
-    for mark, cause in (("resol", "its name was not found (DNS)"), ("refused", "connection refused")):
-        if mark in str(error):
-            return cause
-    return "the connection broke"
+    causes = {"resol": "its name was not found (DNS)", "not known": "its name was not found (DNS)"}
+    causes["refused"] = "connection refused"
+    return next((cause for mark, cause in causes.items() if mark in str(error)), "the connection broke")
 
 
-def _code(value: object) -> str:
-    """An error code from the cloud, as far as it can be printed."""
-    return re.sub(r"[^\w.-]", "", str(value))[:60] or "no code"
+def _codes(body: object) -> Iterator[str]:
+    """Every error code in an answer; Kamereon nests them, at times as JSON in a text (renault.md 1)."""
+    if not isinstance(body, dict):
+        return
+    errors = body.get("errors") or []
+    for error in errors if isinstance(errors, list) else [errors]:
+        inner = error if isinstance(error, dict) else {}
+        with contextlib.suppress(TypeError, ValueError):  # most are messages for people
+            yield from _codes(json.loads(inner.get("errorMessage") or ""))
+        yield str(inner.get("errorCode") or inner.get("code") or "no code")
+    yield from (str(body[name]) for name in ("errorCode", "error") if body.get(name))
 
 
-def _raise_kamereon(status: int, body: Mapping[str, Any]) -> NoReturn:
-    errors = body.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    code = str(first.get("errorCode") or first.get("code") or body.get("error") or "no code")
-    known = [text for beginning, text in KAMEREON_ERRORS.items() if code.startswith(beginning)]
-    text = f"{known[0] if known else 'Renault refused'} (HTTP {status}, {_code(code)})"
-    raise UnauthorizedError(text) if status == 401 or code == "err.func.wired.unauthorized" else CarError(text)
+def _cloud_error(response: requests.Response, codes: Sequence[str], now: datetime) -> CarError:
+    """Turn a bad answer into the error that says what to do."""
+    status = response.status_code
+    for code in (*codes, STATUS_CODES.get(status, "")):
+        for beginning, (kind, text) in CLOUD_ERRORS.items():
+            if code.startswith(beginning):
+                text += f" (HTTP {status}, {_printable(code)})"
+                return QuotaError(text, _retry_after(response, now)) if kind is QuotaError else kind(text)
+    if codes:
+        return CarError(f"Renault's cloud refused (HTTP {status}, {_printable(codes[0])})")
+    return CarError(f"Renault's cloud answered with something else than data (HTTP {status})")
+
+
+def _printable(code: str) -> str:
+    return re.sub(r"[^\w.-]", "", code)[:40]
+
+
+def _retry_after(response: requests.Response, now: datetime) -> timedelta:
+    """The Retry-After header, in seconds or as a date; zero without one."""
+    value = response.headers.get("Retry-After", "")
+    try:
+        until = now + timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value)
+        return min(max(until - now, timedelta(0)), LONGEST_WAIT)
+    except (TypeError, ValueError, OverflowError):
+        return timedelta(0)
 
 
 class Login(Dict[str, str]):
@@ -497,10 +645,14 @@ T = TypeVar("T")
 class Renault(Car):
     """One vehicle in Renault's cloud. The only class that knows pyze; every request to Renault is made here."""
 
-    def __init__(self, settings: Settings, stored: Mapping[str, str], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Callable[[], datetime]
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._login = Login(stored)
+        self._read_stored = read_stored
+        self._stored = read_stored()
+        self._login = Login(self._stored)
         self._login.pop("gigya-token", None)  # the JWT of another process, judged by another clock
         self._login["gigya-api-key"] = settings.gigya_key
         self._login["kamereon-api-key"] = settings.kamereon_key
@@ -509,16 +661,22 @@ class Renault(Car):
         roots = [{"root_url": root} if root else {} for root in (settings.gigya_root, settings.kamereon_root)]
         gigya = Gigya(credentials=self._login, **roots[0])
         self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **roots[1])
+        transport = Transport(clock)
         for session in (gigya._session, self._kamereon._session):
-            session.mount("https://", Transport())
-            session.mount("http://", Transport())
+            session.mount("https://", transport)
+            session.mount("http://", transport)
         self._vehicle: Any = None
         self._name = ""
 
     @staticmethod
+    def credential_file(env: Mapping[str, str]) -> str:
+        """Where pyze keeps the login."""
+        return env.get("PYZE_TOKEN_STORE") or os.path.expanduser("~/.credentials/pyze.json")
+
+    @staticmethod
     def stored(env: Mapping[str, str]) -> dict[str, str]:
         """What pyze has stored, by its names; empty without a login. Raises ConfigError when it can't be read."""
-        path = env.get("PYZE_TOKEN_STORE") or os.path.expanduser("~/.credentials/pyze.json")
+        path = Renault.credential_file(env)
         try:
             with open(path, encoding="utf-8") as file:
                 entries = json.load(file)
@@ -567,6 +725,7 @@ class Renault(Car):
             self._login.pop("gigya-token", None)
         for again in (True, False):
             if "gigya-token" not in self._login:
+                self._read_login_again()
                 self._jwt_until = self._clock() + JWT_LIFE
             try:
                 return request()
@@ -574,9 +733,26 @@ class Renault(Car):
                 self._login.pop("gigya-token", None)
                 if not again:
                     raise
-            except (LookupError, TypeError, AttributeError, RuntimeError):  # how pyze meets a field it expected
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError, PyJWTError):
+                # how pyze and requests meet an answer they did not expect; their texts may hold secrets
                 raise CarError("Renault's cloud answered without the data asked for") from None
         raise AssertionError("unreachable")
+
+    def _read_login_again(self) -> None:
+        """Take over a new `pyze login`, its API keys too; the file may be half written just now."""
+        try:
+            stored = self._read_stored()
+        except ConfigError:
+            return  # what it held before may still do; if not, the line about the login says what to do
+        if stored.get("gigya", self._stored["gigya"]) != self._stored["gigya"]:
+            self._login.update({name: token for name, token in stored.items() if name != "gigya-token"})
+            self._stored = stored
+
+    def redact(self, text: str) -> str:
+        """Take every secret out of a text that nobody foresaw."""
+        for secret in (*self._login.values(), self._settings.account, self._vehicle and self._vehicle._vin):
+            text = text.replace(secret, "***") if secret else text
+        return text
 
     def _connect(self) -> None:
         """Find the account and the vehicle, once. Raises CarError, and ConfigError when there is no such vehicle."""
@@ -607,6 +783,8 @@ class Renault(Car):
         if chosen:
             yield chosen
         accounts = self._authorized(lambda: [str(account["accountId"]) for account in self._kamereon.get_accounts()])
+        if not accounts:
+            raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
         yield from (account for account in accounts if account != chosen)
 
 
@@ -625,7 +803,8 @@ class SimulatedZoe(Car):
     """A Zoe, its battery and its modem. `advance` lets time pass; only then does it charge, obey and report.
 
     capacity in kWh, power in kW, level in percent with its fractions (reports have whole percents); it reports every
-    `report_every` while charging and whenever its charge or plug status changes; a command reaches it after `delay`.
+    `report_every` while charging, else every `idle_report_every` (None: it sleeps), and whenever its charge or plug
+    status changes; a command reaches it after `delay`.
     """
 
     STEP = timedelta(seconds=30)
@@ -633,11 +812,12 @@ class SimulatedZoe(Car):
     def __init__(
         self, local: datetime, level: float = 60.0, power: float = 11.0, capacity: float = 52.0,
         report_every: timedelta = timedelta(minutes=10), delay: timedelta = timedelta(minutes=5),
+        idle_report_every: timedelta | None = None,
     ) -> None:  # fmt: skip
         self.local = local  # the car's own clock, aware
         self.level, self.power, self.capacity = level, power, capacity
-        self.report_every, self.delay = report_every, delay
-        self.plugged, self.charging = True, False
+        self.report_every, self.idle_report_every, self.delay = report_every, idle_report_every, delay
+        self.plugged, self.powered, self.charging = True, True, False  # powered: the charging station gives current
         self.mode = "scheduled"
         night = {"startTime": "T02:00Z", "duration": 240}
         self.schedules: list[dict[str, Any]] = [{"id": 1, "activated": True, **{day: dict(night) for day in DAYS}}]
@@ -645,6 +825,7 @@ class SimulatedZoe(Car):
         self._was_open = False
         self._on_the_way: list[tuple[datetime, Call, Any]] = []
         self.attributes: dict[str, Any] = {}  # the last report, as battery-status has it (renault.md 2)
+        self._update()
         self._report()
 
     def name(self) -> str:
@@ -663,16 +844,15 @@ class SimulatedZoe(Car):
         """The cloud has accepted it; it reaches the car after the delay."""
         self._on_the_way.append((self.local + self.delay, call, value))
 
+    def redact(self, text: str) -> str:
+        """It has no secrets."""
+        return text
+
     def plug(self, plugged: bool) -> None:
         """Plug the cable in or out; the car reports it."""
         self.plugged, self._started = plugged, False
         self._update()
         self._report()
-
-    def drive_to(self, level: float) -> None:
-        """Drive away and park, not plugged in."""
-        self.level = level
-        self.plug(False)
 
     def advance(self, until: datetime) -> None:
         """Let time pass."""
@@ -685,7 +865,8 @@ class SimulatedZoe(Car):
                 self.level = min(100.0, self.level + gain)
             self.local = (self.local.astimezone(timezone.utc) + step).astimezone(zone)
             self._update()
-            if self.charging and self.local - self._reported >= self.report_every:
+            every = self.report_every if self.charging else self.idle_report_every
+            if every and self.local - self._reported >= every:
                 self._report()
 
     def _update(self) -> None:
@@ -704,7 +885,8 @@ class SimulatedZoe(Car):
         if self._was_open and not window_open:
             self._started = False  # the end of a window ends the charge
         self._was_open = window_open
-        charging = self.plugged and self.level < 100 and (self.mode == "always" or window_open or self._started)
+        may_charge = self.mode == "always" or window_open or self._started
+        charging = self.plugged and self.powered and self.level < 100 and may_charge
         if charging != self.charging:
             self.charging = charging
             self._report()
@@ -737,120 +919,220 @@ class SimulatedZoe(Car):
 
 
 def say(line: str) -> None:
-    """Print one line at once, for tmux, pipes and journald."""
-    print(line, flush=True)
+    """Print one line at once, for tmux, pipes and journald. Raises BrokenPipeError when nobody reads any more."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return  # the disk is full or the terminal gone: no reason to leave the car alone
+
+
+def notifier(command: Sequence[str], tell: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that runs the owner's command with a message as its last argument."""
+
+    def notify(message: str) -> None:
+        if command:
+            try:
+                quiet = subprocess.DEVNULL
+                subprocess.run(
+                    [*command, message], check=True, timeout=NOTIFY_TIMEOUT, stdin=quiet, stdout=quiet, stderr=quiet
+                )
+            except subprocess.TimeoutExpired:
+                tell(f"NOTIFY_COMMAND did not end within {NOTIFY_TIMEOUT} seconds")
+            except subprocess.CalledProcessError as error:
+                tell(f"NOTIFY_COMMAND failed with status {error.returncode}")
+            except (OSError, ValueError) as error:
+                tell(f"NOTIFY_COMMAND cannot be run: {getattr(error, 'strerror', None) or 'check it'}")
+
+    return notify
 
 
 class Controller:
     """Asks the car, lets the core decide and tells the car what differs from what it is known to hold.
 
-    clock: returns the time, aware. tell: takes a line for the owner. Both, and the car, are handed in.
+    clock: returns the time, aware. tell takes a line for the owner, notify a message.
     """
 
     def __init__(
-        self, settings: Settings, car: Car, clock: Callable[[], datetime],
-        tell: Callable[[str], None] = say, dry_run: bool = False,
+        self, settings: Settings, car: Car, clock: Callable[[], datetime], tell: Callable[[str], None] = say,
+        notify: Callable[[str], None] | None = None, dry_run: bool = False,
     ) -> None:  # fmt: skip
         self.settings, self.car, self.clock, self.tell, self.dry_run = settings, car, clock, tell, dry_run
         self.held: Held | None = None  # None until the car's settings have been asked for
-        self.start_asked_at: str | None = ""  # the report on which the car was last asked to start; "": none yet
-        self._introduced = False
+        self.watch = Watch(None, clock())
+        self.delay = POLL_INTERVAL  # until the next poll
+        self._notify = notify or (lambda _: None)
+        self._occasions: set[str] = set()  # of which the owner has been notified
+        self._refused = 0  # polls in a row that Renault's quota or login refused
+        self._answered = clock()  # when the cloud last answered
+        self._said: dict[str, str] = {}  # lines that are told again only when they change
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Poll until `wait`, which takes seconds, returns True. Raises ConfigError."""
         while True:
             began = self.clock()
             self.try_poll()
-            left = began + POLL_INTERVAL - self.clock()  # a clock that is set back must not stretch it
-            if wait(min(max(left, timedelta(0)), POLL_INTERVAL).total_seconds()):
+            left = began + self.delay - self.clock()  # a clock that is set back must not stretch it
+            if wait(min(max(left, timedelta(0)), self.delay).total_seconds()):
                 return
 
-    def try_poll(self) -> bool:
-        """Poll once; a poll that fails is one line and False. Raises ConfigError."""
+    def left_with(self) -> str:
+        """What becomes of the car while nobody tells it anything."""
+        return left_with(self.held or Held(), self.clock().astimezone(self.settings.zone), self.settings.limit)
+
+    def try_poll(self, last: bool = False) -> bool:
+        """Poll once and set `delay`; a poll that fails is one line and False. Raises ConfigError."""
+        self.delay, failed = POLL_INTERVAL, None
         try:
             self.poll()
+            self._refused = 0
+        except (QuotaError, LoginError) as error:
+            self._refused += 1
+            asked = error.retry_after if isinstance(error, QuotaError) else timedelta(0)
+            self.delay = max(asked, POLL_INTERVAL * min(self._refused, 3))
+            failed = f"{error}; {self.left_with()}"
+            if isinstance(error, LoginError):
+                self._answered = self.clock()
+                self._occasion("login", True, str(error))
         except CarError as error:
-            self.tell(f"{error}; next try in {POLL_INTERVAL // timedelta(minutes=1)} minutes")
-            return False
-        return True
+            failed = str(error)
+        except (ConfigError, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001 - nobody foresaw it: it is shown, once, and the car is not left alone
+            self._say_once("error", self.car.redact(traceback.format_exc().rstrip()))
+            failed = f"an error in this script, {type(error).__name__}: please report it"
+        if failed is None:
+            return True
+        now = self.clock()
+        then = "" if last else f"; next try in {math.ceil(self.delay / timedelta(minutes=1))} minutes"
+        self.tell(f"{now.astimezone(self.settings.zone):%H:%M:%S} {failed}{then}")
+        silent = now - self._answered
+        self._occasion("cloud", silent >= OUT_OF_REACH, f"Renault's cloud has been out of reach for an hour: {failed}")
+        return False
 
     def poll(self) -> None:
         """Ask, decide, do. Raises CarError, ConfigError."""
-        if not self._introduced:
-            settings = self.settings
-            self.tell(
-                f"{self.car.name()}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
-                f" blocking at {settings.limit:g} %" + (", dry run: nothing is written to the car" * self.dry_run)
-            )
-            self._introduced = True
+        settings = self.settings
+        self._say_once(
+            "start",
+            f"{self.car.name()}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
+            f" blocking at {settings.limit:g} %" + (", dry run: nothing is written to the car" * self.dry_run),
+        )
         report = Report.from_attributes(self.car.battery_status())
-        local = self.clock().astimezone(self.settings.zone)
-        self.tell(status_line(report, local, self.settings.limit))
-        action = decide(report, self.settings)
-        held = self._known(report, local)
+        self._answered = self.clock()
+        self._occasions -= {"login", "cloud"}
+        local = self._answered.astimezone(settings.zone)
+        self.tell(status_line(report, local, settings.limit))
+        for oddity in report.oddities:
+            self._say_once(oddity, f"the car reports {oddity}, which nobody has explained yet: taken as unknown")
+        action = decide(report, settings)
+        low = action is Action.ALWAYS and not report.plugged_in
+        self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
+        self._verify(report, action, local)
+        held = self.held or Held()
         if action is Action.ALWAYS:
             self.tell("always charging as battery low")
             if held.mode is not Mode.ALWAYS:
                 self.tell("setting charge mode to always")
-                self._write_mode(Mode.ALWAYS)
+                self._send(Call.MODE, Mode.ALWAYS, replace(held, mode=None), replace(held, mode=Mode.ALWAYS))
         elif action is Action.WINDOW:
             self.tell("we should charge, setting 30 minute window from 15 minutes ago")
-            self._hold_window(rolling_window(local), "")
+            self._hold(rolling_window(local), "")
         elif action is Action.BLOCK:
             self.tell(f"skipping charge as at  {report.level:g} %")
-            self._hold_window(block_window(local, held.window), " (to blocking charging)")
+            self._hold(block_window(local, held.window), " (to blocking charging)")
+            if self.held == held or not report.plugged_in:
+                self._occasions.add("blocked")  # it was before
+            self._occasion("blocked", True, f"charging was blocked at {report.level:g} %")
         else:
             self.tell("wait to schedule charge till car is plugged in")
-        if should_start(report, action) and self.start_asked_at != report.updated:
+        if action is not Action.BLOCK:
+            self._occasions.discard("blocked")
+        if should_start(report, action) and not self.watch.start_asked:
             self.tell(f"starting charging as not currently charging {report.status}")
-            if not self.dry_run:
-                self.car.send(Call.START)
-                self.start_asked_at = report.updated
+            self._send(Call.START, None)
+            self.watch.start_asked = not self.dry_run
 
-    def _known(self, report: Report, local: datetime) -> Held:
-        """What the car holds; at start it is asked once, so that a restart repeats nothing."""
-        if self.held is None:
-            try:
-                self.held = Held.from_attributes(self.car.charging_settings())
-            except CarError as error:
-                self.tell(f"what the car holds is unknown: {error}")
-                self.held = Held()
-            if self.held == Held(Mode.SCHEDULED, rolling_window(local)):
-                self.start_asked_at = report.updated  # written less than a quarter of an hour ago, and asked with it
-        return self.held
+    def _verify(self, report: Report, action: Action, local: datetime) -> None:
+        """See whether the car obeys; when it does not, what it holds is unknown again and will be sent again."""
+        held = self.held or self._ask_held()  # at start, so that a restart repeats nothing
+        charge = {Action.BLOCK: False, Action.WAIT: None}.get(action, report.plugged_in or None)
+        lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(local)
+        if charge != self.watch.charge or lapsed:
+            self.watch = Watch(charge, local)
+            # Another process wrote this window less than a quarter of an hour ago, and asked for the start with it
+            self.watch.start_asked = self.held is None and held == Held(Mode.SCHEDULED, rolling_window(local))
+        self.held = held
+        if self.dry_run or not self.watch.disobeys(report, local):
+            pass
+        elif charge:
+            self.tell("the car does not charge though it should: asking what it holds, and telling it again")
+            self.held = self._ask_held()
+        else:
+            self.tell("the car charges though it is blocked: blocking it again")
+            self.held = Held()
+        fault = "does not charge though it should: check the cable, the charging station and the MyRenault app"
+        if charge is False:
+            fault = "charges though it is blocked: unplug it or stop it at the charging station"
+        message = f"the car does not obey, it {fault}; trying again every hour"
+        self._occasion("stubborn", self.watch.stubborn, message, aloud=True)
 
-    def _hold_window(self, window: Window, why: str) -> None:
-        held = self.held or Held()
-        if window == held.window:
+    def _ask_held(self) -> Held:
+        """Ask for what the car holds; unknown when the car or the cloud does not answer that."""
+        try:
+            return Held.from_attributes(self.car.charging_settings())
+        except (QuotaError, LoginError):
+            raise
+        except CarError as error:
+            self.tell(f"what the car holds is unknown: {error}")
+            return Held()
+
+    def _hold(self, window: Window, why: str) -> None:
+        """Make the car hold a window, and schedule mode with it."""
+        if self.held and self.held.window == window:
             self.tell("no need to update car schedule as same as requested setting")
         else:
+            held = self.held or Held()
             self.tell(f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes{why}")
             self._send(Call.SCHEDULES, [window.to_schedule()], replace(held, window=None), replace(held, window=window))
-        if held.mode is not Mode.SCHEDULED:
-            self._write_mode(Mode.SCHEDULED)
-
-    def _write_mode(self, mode: Mode) -> None:
         held = self.held or Held()
-        self._send(Call.MODE, mode, replace(held, mode=None), replace(held, mode=mode))
+        if held.mode is not Mode.SCHEDULED:
+            self._send(Call.MODE, Mode.SCHEDULED, replace(held, mode=None), replace(held, mode=Mode.SCHEDULED))
 
-    def _send(self, call: Call, value: Any, before: Held, after: Held) -> None:
+    def _send(self, call: Call, value: Any, before: Held | None = None, after: Held | None = None) -> None:
         """Tell the car. Only what was accepted counts; a request that failed may have reached the car or not."""
         if not self.dry_run:
-            self.held = before
+            self.held = before or self.held
             self.car.send(call, value)
-            self.held = after
+            self.held = after or self.held
+
+    def _say_once(self, key: str, line: str) -> None:
+        if self._said.get(key) != line:
+            self.tell(line)
+            self._said[key] = line
+
+    def _occasion(self, name: str, now: bool, message: str, aloud: bool = False) -> None:
+        """Notify the owner once when an occasion arises, and say it in the output too when nothing else does."""
+        if now and name not in self._occasions:
+            if aloud:
+                self.tell(message)
+            self._notify(f"chargeto: {message}")
+        self._occasions = self._occasions | {name} if now else self._occasions - {name}
 
 
 # ---------------------------------------------------------------- the command line
 
 DEMO_PACE = 0.3  # seconds of real time for a poll interval
+DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD")
 DEMO_POLLS = 42  # at the most: the demo stays under 15 seconds whatever the thresholds are
 
 
 def demo(settings: Settings, stop: threading.Event) -> int:
     """Charge a simulated car from 60 % with the real loop, then say where it stopped."""
-    begin = datetime.now(timezone.utc)
-    car = SimulatedZoe(begin.astimezone(settings.zone))
+    begin = datetime.now(settings.zone).replace(hour=12, minute=49, second=32)  # a time without its own schedule
+    car = SimulatedZoe(begin)
+    at_first = car.level
     over: list[bool] = []
 
     def wait(seconds: float) -> bool:
@@ -860,7 +1142,7 @@ def demo(settings: Settings, stop: threading.Event) -> int:
 
     Controller(settings, car, lambda: car.local).run(wait)
     if over and over[-1]:
-        hours, past = (car.local - begin) / timedelta(hours=1), car.level - settings.limit
+        hours, past = (car.local - begin) / timedelta(hours=1), car.level - max(settings.limit, at_first)
         end = f"stopped at {car.level:.1f} %, {past:.1f} points past the limit"
         say(f"demo: blocked at {settings.limit:g} %, the simulated car {end}, after {hours:.1f} simulated hours")
     else:
@@ -869,10 +1151,16 @@ def demo(settings: Settings, stop: threading.Event) -> int:
     return 0
 
 
+def utc_now() -> datetime:
+    """The clock of everything but the demo and the tests."""
+    return datetime.now(timezone.utc)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit status."""
     parser = argparse.ArgumentParser(prog="chargeto.py", add_help=False, allow_abbrev=False)
-    for option in ("--once", "--dry-run", "--demo", "--help", "--version"):
+    parser.add_argument("-h", "--help", action="store_true")
+    for option in ("--once", "--dry-run", "--demo", "--version"):
         parser.add_argument(option, action="store_true")
     parser.usage = "chargeto.py [--once] [--dry-run] | --demo | --help | --version"
     args = parser.parse_args(argv)
@@ -893,18 +1181,30 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stored = Renault.stored(os.environ)
             except ConfigError as error:
                 stored, faults = {}, error.faults
-        settings = Settings.from_env(os.environ, stored, faults)
+            if stored and os.stat(path := Renault.credential_file(os.environ)).st_mode & 0o077:
+                print(f"chargeto: others may read your login: chmod 600 {path}", file=sys.stderr)
+        env = {name: value for name, value in os.environ.items() if not args.demo or name in DEMO_VARIABLES}
+        settings = Settings.from_env(env, stored, faults)
         if stored is None:
             return demo(settings, stop)
-        car = Renault(settings, stored, lambda: datetime.now(timezone.utc))
-        controller = Controller(settings, car, lambda: datetime.now(timezone.utc), dry_run=args.dry_run)
+        car = Renault(settings, lambda: Renault.stored(os.environ), utc_now)
+        notify = notifier(settings.notify_command, say)
+        controller = Controller(settings, car, utc_now, say, notify, args.dry_run)
         if args.once:
-            return 0 if controller.try_poll() else 1
+            return 0 if controller.try_poll(last=True) else 1
         controller.run(stop.wait)
+        say(f"stopped: {controller.left_with()}")
     except ConfigError as error:
         for fault in error.faults:
             print(f"chargeto: {fault}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # nobody reads the output any more
+        return 1
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # what is left in the buffer must not raise it once more at the very end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

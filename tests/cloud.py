@@ -97,11 +97,11 @@ class Cloud:
                     fault = once
                     del self.faults[index]
                     break
-            if fault is not None and not callable(fault):
+            if callable(fault):
+                fault = fault()
+            if fault is not None:
                 return fault
             try:
-                if callable(fault):
-                    return fault()
                 if what == "accounts.getJWT":
                     return self._jwt(form)
                 return 200, self._kamereon(method, url, headers, data)
@@ -237,15 +237,18 @@ class World:
         self.car = chargeto.SimulatedZoe(self.clock().astimezone(zone), **car)
         self.cloud = Cloud(self.car, self.clock)
         self.lines: list[str] = []
+        self.notified: list[str] = []
         self.dry_run = False
+        self.stored = dict(self.STORED)  # pyze's credential file
         self.restart()
 
     def restart(self) -> None:
         """A new process: it knows nothing but its environment and pyze's credential file."""
         urls = {"KAMEREON_ROOT_URL": self.cloud.url, "GIGYA_ROOT_URL": self.cloud.url}
-        settings = chargeto.Settings.from_env({**self.env, **urls}, self.STORED)
+        settings = chargeto.Settings.from_env({**urls, **self.env}, self.stored)
         self.script = chargeto.Controller(
-            settings, chargeto.Renault(settings, self.STORED, self.clock), self.clock, self.lines.append, self.dry_run
+            settings, chargeto.Renault(settings, lambda: self.stored, self.clock), self.clock,
+            self.lines.append, self.notified.append, self.dry_run,
         )
 
     def run(self, until: Callable[[], bool] | None = None, **span: float) -> None:

@@ -52,11 +52,11 @@ class Process:
         self.store.write_text(json.dumps({name: {"token": token, "expiry": None} for name, token in tokens.items()}))
         self.store.chmod(0o600)
 
-    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, stdout: Any = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
         """Start the script with pipes."""
         return subprocess.Popen(
             [sys.executable, str(TOP / "chargeto.py"), *args], env={**self.env, **env}, text=True, cwd=str(self.store.parent),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def run(self, *args: str, **env: str) -> tuple[int, str, str]:

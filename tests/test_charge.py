@@ -221,7 +221,7 @@ def test_half_done_is_not_done(world):
     story.cloud.faults.append(("charge-mode", (500, {"errors": [{"errorCode": "err.tech.500"}]})))
     story.run(hours=1)
     assert wrote(story) == ["charge-schedule", "charge-mode", "charge-mode"]
-    assert story.faults() == ["Renault's side has a technical fault (HTTP 500, err.tech.500); next try in 5 minutes"]
+    assert [line[9:] for line in story.faults()] == ["Renault's side has a technical fault (HTTP 500, err.tech.500); next try in 5 minutes"]
 
 
 def test_a_dry_run_decides_and_prints_and_writes_nothing(world):

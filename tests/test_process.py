@@ -3,19 +3,21 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cloud import SECRETS, VIN, chargeto
+from cloud import SECRETS, TOP, VIN, chargeto
 
 STATUS = re.compile(
     r"\d\d:\d\d:\d\d \d+% plugged in, [A-Z][a-z ]+, power: [\d.]+ remaining: \d+ \(ttc: [\d.]+min\)  \[updated: 20\d\d-.*Z\]"
 )
 VARIABLES = [
     "KAMEREON_API_KEY", "GIGYA_API_KEY", "KAMEREON_ACCOUNT_ID", "SPECIFIC_VIN", "VEHICLE_TZ", "MAX_CHARGE_THRESHOLD",
-    "ALWAYS_CHARGE_AT_THRESHOLD", "KAMEREON_ROOT_URL", "GIGYA_ROOT_URL",
+    "ALWAYS_CHARGE_AT_THRESHOLD", "KAMEREON_ROOT_URL", "GIGYA_ROOT_URL", "NOTIFY_COMMAND",
 ]  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def test_once_against_a_cloud_that_is_down_is_one_line_and_status_1(process):
     process.cloud.close()
     status, out, err = process.run("--once")
     assert (status, err) == (1, "")
-    assert out == "Renault's cloud cannot be reached: connection refused; next try in 5 minutes\n"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d Renault's cloud cannot be reached: connection refused\n", out)
 
 
 def test_the_first_status_line_comes_at_once_and_the_memory_stays_small(process):
@@ -69,15 +71,104 @@ def test_the_first_status_line_comes_at_once_and_the_memory_stays_small(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_while_it_waits(process, number):
+@pytest.mark.parametrize(
+    ("level", "sign", "last"),
+    [
+        (70, "starting charging", r"stopped: the car holds a window until \d\d:(00|15|30|45), then it stops by itself"),
+        (60, "starting charging", r"stopped: always charging: nothing will stop it at 85 %"),
+        (86, "scheduling on", r"stopped: the car is blocked, but for [a-z]+day \d\d:\d\d to \d\d:\d\d"),
+    ],
+)
+def test_a_signal_ends_it_within_a_second_and_it_says_what_the_car_is_left_with(process, number, level, sign, last):
+    process.car.level = level
+    process.car.plug(True)
     with process.start() as running:
-        while "starting charging" not in running.stdout.readline():
+        while sign not in running.stdout.readline():
             pass
+        time.sleep(0.1)  # until it waits
         begin = time.monotonic()
         running.send_signal(number)
-        _, err = running.communicate(timeout=10)
-    assert time.monotonic() - begin < 5
+        out, err = running.communicate(timeout=10)
+    assert time.monotonic() - begin < 1
+    assert re.fullmatch(last, out.splitlines()[-1])
     assert (running.returncode, err) == (0, "")
+
+
+def test_a_signal_during_a_request_ends_it_as_soon_as_the_request_ends(process):
+    process.cloud.always["battery-status"] = "hang"
+    with process.start() as running:
+        while not process.cloud.requests("battery-status"):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        assert running.poll() is None
+        process.cloud.released.set()
+        out, err = running.communicate(timeout=5)
+    assert out.splitlines()[-1] == "stopped: what the car holds is not known"
+    assert (running.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize("args", [[], ["--demo"]])
+def test_a_closed_output_pipe_ends_it_without_a_traceback(process, args):
+    with process.start(*args) as running:
+        running.stdout.readline()
+        running.stdout.close()
+        err = running.stderr.read()
+        running.wait(timeout=10)
+    assert err == ""
+    assert running.returncode == 1
+
+
+def test_a_full_disk_behind_the_output_does_not_stop_it(process):
+    with open("/dev/full", "w") as full, process.start(stdout=full) as running:
+        while not process.cloud.requests("charging-start"):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=5)
+    assert (running.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize("level", [60, 70, 86])
+def test_kill_9_loses_nothing(process, level):
+    process.car.level = level
+    process.car.plug(True)
+    with process.start() as running:
+        while "]" not in running.stdout.readline():
+            pass
+        while not process.cloud.writes():
+            time.sleep(0.01)
+        running.kill()
+    time.sleep(0.2)  # what was under way arrives
+    written = len(process.cloud.writes())
+    out = process.run("--once")[1]
+    held = [body for _, what, body in process.cloud.writes() if "start" not in what]
+    assert len(held) == len({str(body) for body in held})  # nothing is repeated
+    assert process.car.charging == (level < 85)
+    assert out.count("\n") >= 3
+    assert len(process.cloud.writes()) <= written + 2
+
+
+def test_a_credential_file_that_others_may_read_gets_a_warning(process):
+    process.store.chmod(0o644)
+    status, _, err = process.run("--once")
+    assert (status, err) == (0, f"chargeto: others may read your login: chmod 600 {process.store}\n")
+
+
+def test_pyze_s_credential_file_is_only_ever_read(process):
+    process.store.chmod(0o400)
+    before = process.store.read_bytes(), process.store.stat().st_mtime_ns
+    assert process.run("--once", KAMEREON_ACCOUNT_ID="account-77aa")[0] == 0
+    assert (process.store.read_bytes(), process.store.stat().st_mtime_ns) == before
+    assert list(process.store.parent.iterdir()) == [process.store]
+
+
+def test_without_its_packages_it_says_what_is_missing(process):
+    bare = subprocess.run(
+        [sys.executable, "-S", str(TOP / "chargeto.py"), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        check=False,
+    )  # fmt: skip
+    assert bare.returncode == 1
+    assert re.fullmatch(r"chargeto: the package \w+ is missing: start it as the README says\n", bare.stderr)
 
 
 def test_every_fault_of_the_configuration_in_one_go_and_no_request(process):
