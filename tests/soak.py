@@ -21,7 +21,7 @@ from cloud import World, chargeto
 SETTLED = timedelta(minutes=45)
 HOUR = timedelta(hours=1)
 FAULTS: list[Any] = [
-    "drop", "drop", (502, b"<html>502 Bad Gateway</html>"), (200, b""), (200, {}),
+    "drop", "lose", "lose", (502, b"<html>502 Bad Gateway</html>"), (200, b""), (200, {}),
     (200, {"errors": [{"errorCode": "err.tech.500"}]}), (500, {"errors": [{"errorCode": "err.tech.500"}]}),
     (401, {"errors": [{"errorCode": "err.func.wired.unauthorized"}]}), (409, {"errors": [{"errorCode": "x.409001"}]}),
     (429, {"errors": [{"errorCode": "err.func.wired.overloaded"}]}), (403, {"error": "access_denied"}),

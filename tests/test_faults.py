@@ -222,6 +222,18 @@ def test_a_refused_stop_is_sent_again_at_every_poll_until_it_is_accepted(world, 
     assert not story.car.charging
 
 
+def test_a_command_whose_answer_was_lost_may_hold_or_not_and_is_never_believed(world):
+    story = world("2026-05-05T10:00:00Z", level=86)
+    story.run(minutes=15)
+    report(story, 70, 0.1)
+    story.cloud.faults.append(("charge-schedule", "lose"))
+    assert "the connection broke" in story.poll()[-1]
+    report(story, 86, 0.1)
+    assert "scheduling on monday @ T12:15Z for 15 minutes (to blocking charging)" in story.poll()
+    story.run(hours=1)
+    assert not story.car.charging
+
+
 # ---- commands are verified
 
 
