@@ -162,9 +162,9 @@ def test_pyze_s_credential_file_is_only_ever_read(process):
     assert list(process.store.parent.iterdir()) == [process.store]
 
 
-def test_without_its_packages_it_says_what_is_missing(process):
+def test_without_its_packages_it_says_what_is_missing():
     bare = subprocess.run(
-        [sys.executable, "-S", str(TOP / "chargeto.py"), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-S", str(TOP / "chargeto.py"), "--help"], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert bare.returncode == 1
