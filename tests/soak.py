@@ -68,8 +68,10 @@ class Life:
         elif dice < 0.054:
             self.car.send(chargeto.Call.MODE, self.random.choice(list(chargeto.Mode)))
         elif dice < 0.056:
-            day = self.random.choice(chargeto.DAYS)
-            self.car.send(chargeto.Call.SCHEDULES, [{"id": 1, "activated": True, day: {"startTime": "T10:00Z", "duration": 600}}])
+            # a schedule of the app's: for now, or for some other day
+            local = self.car.local + timedelta(days=self.random.choice([0, 0, 3]))
+            charge = {"startTime": f"T{local.hour:02}:{local.minute // 15 * 15:02}Z", "duration": 600}
+            self.car.send(chargeto.Call.SCHEDULES, [{"id": 1, "activated": True, chargeto.DAYS[local.weekday()]: charge}])
         elif dice < 0.057:
             self.world.restart()
         else:
