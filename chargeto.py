@@ -352,10 +352,27 @@ class Held:
     mode: Mode | None = None
     window: Window | None = None
 
+    def common(self, other: Held) -> Held:
+        """What is known while a command that leads from this to the other may have arrived or not."""
+        return Held(
+            mode=self.mode if self.mode is other.mode else None,
+            window=self.window if self.window == other.window else None,
+        )
+
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Held:
         """Read a charging-settings answer (renault.md 3)."""
         return cls(MODES.get(str(attributes.get("mode"))), Window.from_schedules(attributes.get("schedules")))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command to the car: what is sent, the line that tells of it, and what the car holds once it is accepted."""
+
+    call: Call
+    value: Any
+    line: str | None
+    held: Held
 
 
 # ---------------------------------------------------------------- the core: report, car-local time, settings
@@ -400,6 +417,22 @@ def opens_within(window: Window, local: datetime, span: timedelta) -> bool:
     """
     start, zone = local.astimezone(timezone.utc), local.tzinfo
     return any(window.open_at((start + step * POLL_INTERVAL).astimezone(zone)) for step in range(span // POLL_INTERVAL))
+
+
+def plan(action: Action, local: datetime, held: Held) -> list[Step]:
+    """What the car is still to be told, given what it holds."""
+    steps: list[Step] = []
+    if action is Action.ALWAYS:
+        steps.append(Step(Call.MODE, Mode.ALWAYS, "setting charge mode to always", replace(held, mode=Mode.ALWAYS)))
+    elif action is not Action.WAIT:
+        block = action is Action.BLOCK
+        window = block_window(local, held.window) if block else rolling_window(local)
+        line = f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes"
+        line += " (to blocking charging)" if block else ""
+        steps.append(Step(Call.SCHEDULES, [window.to_schedule()], line, replace(held, window=window)))
+        steps.append(Step(Call.MODE, Mode.SCHEDULED, None, Held(Mode.SCHEDULED, window)))
+    befores = [held, *(step.held for step in steps)]
+    return [step for before, step in zip(befores, steps) if step.held != before]
 
 
 def should_start(report: Report, action: Action) -> bool:
@@ -948,6 +981,14 @@ def notifier(command: Sequence[str], tell: Callable[[str], None]) -> Callable[[s
     return notify
 
 
+REASONS = {
+    Action.ALWAYS: "always charging as battery low",
+    Action.WINDOW: "we should charge, setting 30 minute window from 15 minutes ago",
+    Action.WAIT: "wait to schedule charge till car is plugged in",
+    Action.BLOCK: "skipping charge as at ",
+}
+
+
 class Controller:
     """Asks the car, lets the core decide and tells the car what differs from what it is known to hold.
 
@@ -1030,28 +1071,21 @@ class Controller:
         low = action is Action.ALWAYS and not report.plugged_in
         self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
         self._verify(report, action, local)
-        held = self.held or Held()
-        if action is Action.ALWAYS:
-            self.tell("always charging as battery low")
-            if held.mode is not Mode.ALWAYS:
-                self.tell("setting charge mode to always")
-                self._send(Call.MODE, Mode.ALWAYS, replace(held, mode=None), replace(held, mode=Mode.ALWAYS))
-        elif action is Action.WINDOW:
-            self.tell("we should charge, setting 30 minute window from 15 minutes ago")
-            self._hold(rolling_window(local), "")
-        elif action is Action.BLOCK:
-            self.tell(f"skipping charge as at  {report.level:g} %")
-            self._hold(block_window(local, held.window), " (to blocking charging)")
-            if self.held == held or not report.plugged_in:
+        self.tell(REASONS[action] + (f" {report.level:g} %" * (action is Action.BLOCK)))
+        steps = plan(action, local, self.held or Held())
+        if action in (Action.WINDOW, Action.BLOCK) and all(step.call is not Call.SCHEDULES for step in steps):
+            self.tell("no need to update car schedule as same as requested setting")
+        for step in steps:
+            self._send(step)
+        if action is Action.BLOCK:
+            if not steps or not report.plugged_in:
                 self._occasions.add("blocked")  # it was before
-            self._occasion("blocked", True, f"charging was blocked at {report.level:g} %")
-        else:
-            self.tell("wait to schedule charge till car is plugged in")
+            self._occasion("blocked", not self.dry_run, f"charging was blocked at {report.level:g} %")
         if action is not Action.BLOCK:
             self._occasions.discard("blocked")
         if should_start(report, action) and not self.watch.start_asked:
-            self.tell(f"starting charging as not currently charging {report.status}")
-            self._send(Call.START, None)
+            line = f"starting charging as not currently charging {report.status}"
+            self._send(Step(Call.START, None, line, self.held or Held()))
             self.watch.start_asked = not self.dry_run
 
     def _verify(self, report: Report, action: Action, local: datetime) -> None:
@@ -1088,24 +1122,14 @@ class Controller:
             self.tell(f"what the car holds is unknown: {error}")
             return Held()
 
-    def _hold(self, window: Window, why: str) -> None:
-        """Make the car hold a window, and schedule mode with it."""
-        if self.held and self.held.window == window:
-            self.tell("no need to update car schedule as same as requested setting")
-        else:
-            held = self.held or Held()
-            self.tell(f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes{why}")
-            self._send(Call.SCHEDULES, [window.to_schedule()], replace(held, window=None), replace(held, window=window))
-        held = self.held or Held()
-        if held.mode is not Mode.SCHEDULED:
-            self._send(Call.MODE, Mode.SCHEDULED, replace(held, mode=None), replace(held, mode=Mode.SCHEDULED))
-
-    def _send(self, call: Call, value: Any, before: Held | None = None, after: Held | None = None) -> None:
+    def _send(self, step: Step) -> None:
         """Tell the car. Only what was accepted counts; a request that failed may have reached the car or not."""
+        if step.line:
+            self.tell(step.line)
         if not self.dry_run:
-            self.held = before or self.held
-            self.car.send(call, value)
-            self.held = after or self.held
+            self.held = (self.held or Held()).common(step.held)
+            self.car.send(step.call, step.value)
+            self.held = step.held
 
     def _say_once(self, key: str, line: str) -> None:
         if self._said.get(key) != line:
