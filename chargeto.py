@@ -5,17 +5,16 @@
 # ///
 """chargeto.py - hold a Renault Zoe's charge between two thresholds
 
-usage: chargeto.py [--once] [--dry-run] | --demo | --help | --version
+usage: chargeto.py [--once | --restore] [--dry-run]
+       chargeto.py --demo [--model MODEL] | --help | --version
 
-Every 5 minutes it asks Renault's cloud for the state of charge and writes the
-car's charge schedule: below the lower threshold the car always charges, in
-between a 45 minute window rolls along with the clock, and at the limit the
-window moves to yesterday, which stops the charge. Ctrl-C ends it.
-
-  --once       poll once; exit status 0, or 1 when the poll failed
-  --dry-run    read, decide and print, but write nothing to the car
-  --demo       a simulated car and a fast clock: no account, no network
-
+Every 5 minutes it asks Renault's cloud for the state of charge. Below the lower
+threshold the car always charges, in between a 45 minute window of its schedule
+rolls along, at the limit that moves to yesterday, which blocks the charge.
+  --once      poll once; exit status 0, or 1 when the poll failed
+  --dry-run   read, decide and print, but write nothing to the car
+  --restore   put back the charge mode and schedules the car had before
+  --demo      a simulated car and a fast clock; MODEL: X101VE, X102VE or XCB1VE
 Environment variables, see .env.example; an empty one counts as not set:
   KAMEREON_API_KEY, GIGYA_API_KEY    Renault's API keys [what pyze has stored]
   KAMEREON_ACCOUNT_ID                the account [pyze's choice]
@@ -41,6 +40,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from dataclasses import dataclass, field, replace
@@ -55,7 +55,8 @@ try:
     import pytz
     import requests
     from jwt.exceptions import PyJWTError
-    from pyze.api import Gigya, Kamereon, Vehicle
+    from pyze.api import Gigya, Kamereon
+    from pyze.api import Vehicle as PyzeVehicle
     from pyze.api.schedule import ChargeMode, ChargeSchedules
     from requests.adapters import HTTPAdapter
 except ModuleNotFoundError as error:
@@ -77,6 +78,8 @@ QUARTER = timedelta(minutes=15)  # schedules start on quarter hours (renault.md 
 WINDOW_MINUTES = 45  # 30 minutes ahead of the quarter hour that has begun
 BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
 BLOCK_CLEARANCE = timedelta(hours=24)  # schedules repeat weekly: a block moves on before it comes round
+RESTORE_INTERVAL, RESTORE_TRIES = timedelta(minutes=1), 16  # for a command to reach the car, and some to spare
+DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
 TIMEOUTS = (10, 30)  # seconds to connect and for each read; pyze itself sets none (renault.md 4.1)
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -232,24 +235,67 @@ def _root(name: str, given: Mapping[str, str], faults: list[str]) -> str | None:
 
 
 class Mode(Enum):
-    """The two charge modes the script uses."""
+    """The car's charge modes."""
 
     ALWAYS = "always"
     SCHEDULED = "scheduled"
+    DELAYED = "delayed"  # until a moment, then always
 
 
-# Both generations' words (renault.md 3). "delayed" is neither: it counts as unknown and is overwritten.
-MODES = {
-    "always": Mode.ALWAYS, "always_charging": Mode.ALWAYS, "scheduled": Mode.SCHEDULED, "schedule_mode": Mode.SCHEDULED,
-}  # fmt: skip
+MODES = {mode.value: mode for mode in Mode}
+MODES.update(always_charging=Mode.ALWAYS, schedule_mode=Mode.SCHEDULED)  # a ZE40's words (renault.md 3)
 
 
 class Call(Enum):
-    """What the car can be told. With it goes: a list of schedules, a `Mode`, or None."""
+    """What a car can be told; with it goes what the comment says (renault.md 3)."""
 
-    SCHEDULES = "charge schedules"
-    MODE = "charge mode"
-    START = "start"
+    SCHEDULES = "charge-schedule"  # a list of schedules
+    MODE = "charge-mode"  # a Mode
+    START = "charging-start"  # None
+    KCM_SCHEDULES = "kcm charge/schedule"  # a list of schedules; brings schedule mode with it
+    KCM_START = "kcm charge/start"  # None; brings mode "always" and wipes the schedules (RA#1708)
+    KCM_DELAY = "kcm charge/start in 24 hours"  # a datetime; stops the charge until then (RA#2202)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The calls that a car listens to, each in the order in which they are made."""
+
+    window: tuple[Call, ...]
+    always: Call
+    start: Call
+    blocks: tuple[tuple[Call, ...], ...]  # the ways to block, from the first to the last resort
+
+
+KCA = Dialect(
+    (Call.SCHEDULES, Call.MODE), Call.MODE, Call.START, ((Call.SCHEDULES, Call.MODE), (Call.MODE, Call.SCHEDULES)),
+)  # fmt: skip
+KCM = Dialect((Call.KCM_SCHEDULES,), Call.KCM_START, Call.KCM_START, ((Call.KCM_SCHEDULES,), (Call.KCM_DELAY,)))
+DIALECTS = {"X102VE": KCM, "XCB1VE": KCM}  # Zoe phase 2, Megane; every other model: KCA, as pyze makes them
+OWN_LIMIT = ("R5E1VE", "A4E1VE", "A5E1AE", "XCB1SE")  # these hold a limit that is set in the app
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """A vehicle as the vehicle list has it; `name` as its owner knows it."""
+
+    vin: str
+    model: str
+    name: str
+
+    @classmethod
+    def from_link(cls, link: Mapping[str, Any]) -> Vehicle:
+        """Read an entry of vehicleLinks; all but the VIN may be missing."""
+        details = link.get("vehicleDetails")
+        known: Mapping[str, Any] = details if isinstance(details, dict) else {}
+        model: Any = known.get("model") if isinstance(known.get("model"), dict) else {}
+        words = (model.get("label"), model.get("code"), known.get("registrationNumber"), link["vin"])
+        return cls(str(link["vin"]), str(model.get("code") or ""), " ".join(str(word) for word in words if word))
+
+    @property
+    def dialect(self) -> Dialect:
+        """The calls it listens to."""
+        return DIALECTS.get(self.model, KCA)
 
 
 @dataclass(frozen=True)
@@ -347,22 +393,34 @@ class Window:
 
 @dataclass(frozen=True)
 class Held:
-    """What the car is known to hold; None where that is not known, or is none of ours."""
+    """What the car is known to hold; None where that is not known, or is none of ours. until: of mode DELAYED."""
 
     mode: Mode | None = None
     window: Window | None = None
+    until: datetime | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it looks like what the script writes; then it is not the owner's own."""
+        return self.window is not None and self.window.duration in (WINDOW_MINUTES, BLOCK_MINUTES)
 
     def common(self, other: Held) -> Held:
         """What is known while a command that leads from this to the other may have arrived or not."""
         return Held(
-            mode=self.mode if self.mode is other.mode else None,
-            window=self.window if self.window == other.window else None,
+            self.mode if self.mode is other.mode else None,
+            self.window if self.window == other.window else None,
+            self.until if self.until == other.until else None,
         )
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Held:
         """Read a charging-settings answer (renault.md 3)."""
-        return cls(MODES.get(str(attributes.get("mode"))), Window.from_schedules(attributes.get("schedules")))
+        mode, until = MODES.get(str(attributes.get("mode"))), None
+        if mode is Mode.DELAYED:
+            with contextlib.suppress(TypeError, ValueError):  # without it the delay is renewed
+                until = dateutil.parser.isoparse(attributes.get("startDateTime") or attributes.get("dateTime") or "")
+                until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
+        return cls(mode, Window.from_schedules(attributes.get("schedules")), until)
 
 
 @dataclass(frozen=True)
@@ -419,20 +477,68 @@ def opens_within(window: Window, local: datetime, span: timedelta) -> bool:
     return any(window.open_at((start + step * POLL_INTERVAL).astimezone(zone)) for step in range(span // POLL_INTERVAL))
 
 
-def plan(action: Action, local: datetime, held: Held) -> list[Step]:
-    """What the car is still to be told, given what it holds."""
+def plan(calls: Sequence[Call], action: Action, local: datetime, held: Held, others: Sequence[Any] = ()) -> list[Step]:
+    """Which of the calls are still needed, given what the car holds; `others`: the owner's schedules, inactive."""
+    block = action is Action.BLOCK
+    window = block_window(local, held.window) if block else rolling_window(local)
+    why = " (to blocking charging)" if block else ""
+    schedules = f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes{why}"
+    always = "setting charge mode to always"
+    mode = Mode.ALWAYS if action is Action.ALWAYS else Mode.SCHEDULED
+    until = held.until
+    if until is None or until - local < DELAY / 2:
+        until = (local + DELAY).replace(microsecond=0)
+    delay = f"delaying the charge to {until.astimezone(local.tzinfo):%A %H:%M}{why}"
     steps: list[Step] = []
-    if action is Action.ALWAYS:
-        steps.append(Step(Call.MODE, Mode.ALWAYS, "setting charge mode to always", replace(held, mode=Mode.ALWAYS)))
-    elif action is not Action.WAIT:
-        block = action is Action.BLOCK
-        window = block_window(local, held.window) if block else rolling_window(local)
-        line = f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes"
-        line += " (to blocking charging)" if block else ""
-        steps.append(Step(Call.SCHEDULES, [window.to_schedule()], line, replace(held, window=window)))
-        steps.append(Step(Call.MODE, Mode.SCHEDULED, None, Held(Mode.SCHEDULED, window)))
-    befores = [held, *(step.held for step in steps)]
-    return [step for before, step in zip(befores, steps) if step.held != before]
+    for call in calls:
+        step = {
+            Call.SCHEDULES: Step(call, [window.to_schedule()], schedules, replace(held, window=window)),
+            Call.MODE: Step(call, mode, always if action is Action.ALWAYS else None, Held(mode, held.window)),
+            Call.KCM_SCHEDULES: Step(call, [window.to_schedule(), *others], schedules, Held(Mode.SCHEDULED, window)),
+            Call.KCM_START: Step(call, None, always, Held(Mode.ALWAYS)),
+            Call.KCM_DELAY: Step(call, until, delay, Held(Mode.DELAYED, None, until)),
+        }[call]
+        if step.held != held:
+            steps.append(step)
+        held = step.held
+    return steps
+
+
+def clean_schedules(schedules: object, ids: Sequence[int] = range(1, 6)) -> list[dict[str, Any]]:
+    """The schedules of a charging-settings answer in the form in which a car takes them; what is odd is left out."""
+    cleaned = []
+    for schedule in schedules if isinstance(schedules, list) else []:
+        if isinstance(schedule, dict) and schedule.get("id") in ids:
+            days = {day: schedule[day] for day in DAYS if isinstance(schedule.get(day), dict)}
+            charges = {
+                day: {"startTime": charge.get("startTime"), "duration": charge.get("duration")}
+                for day, charge in days.items()
+                if re.fullmatch(r"T\d\d:(00|15|30|45)Z", str(charge.get("startTime")))
+                and type(charge.get("duration")) is int and charge["duration"] % 15 == 0 and charge["duration"] > 0
+            }  # fmt: skip
+            if charges:
+                cleaned.append({"id": schedule["id"], "activated": schedule.get("activated") is True, **charges})
+    return cleaned
+
+
+def describe(own: Mapping[str, Any]) -> str:
+    """The owner's charge mode and schedules, as one would say it."""
+    mode = MODES.get(str(own.get("mode")))
+    if mode is not Mode.SCHEDULED:
+        return {Mode.ALWAYS: "always charging", Mode.DELAYED: "a delayed charge"}.get(mode or Mode.SCHEDULED, "unknown")
+    parts = []
+    for schedule in clean_schedules(own.get("schedules")):
+        charges: dict[tuple[str, int], list[int]] = {}
+        for number, day in enumerate(DAYS):
+            if schedule["activated"] and day in schedule:
+                charges.setdefault((schedule[day]["startTime"], schedule[day]["duration"]), []).append(number)
+        for (start, duration), days in charges.items():
+            names = ", ".join(DAYS[number] for number in days)
+            if len(days) > 2 and days[-1] - days[0] == len(days) - 1:
+                names = "every day" if len(days) == 7 else f"{DAYS[days[0]]} to {DAYS[days[-1]]}"
+            length = f"{duration // 60} hours" if duration % 60 == 0 else f"{duration} minutes"
+            parts.append(f"{names} {start[1:6]} for {length}")
+    return "; ".join(parts) or "schedule mode without a schedule"
 
 
 def should_start(report: Report, action: Action) -> bool:
@@ -456,6 +562,8 @@ def charging(report: Report, earlier: Report | None) -> bool | None:
 def left_with(held: Held, local: datetime, limit: float) -> str:
     """What becomes of the car while nobody tells it anything."""
     window = held.window
+    if held.mode is Mode.DELAYED and held.until:
+        return f"the car is blocked until {held.until.astimezone(local.tzinfo):%A %H:%M}, then it charges"
     if held.mode is Mode.ALWAYS:
         return f"always charging: nothing will stop it at {limit:g} %"
     if held.mode is None or window is None:
@@ -501,11 +609,13 @@ class Watch:
 
     charge: True, it should; False, it should not; None, nothing that its reports could show.
     start_asked: it has been asked to start since it was told. stubborn: it was told PATIENCE times more, in vain.
+    ignored: it has not obeyed at all since it was told, unlike a car that someone else has told otherwise.
     """
 
-    def __init__(self, charge: bool | None, now: datetime) -> None:
+    def __init__(self, charge: bool | None, now: datetime, report: Report | None = None) -> None:
         self.charge, self._told = charge, now
-        self.start_asked = self.stubborn = False
+        self.start_asked = self.stubborn = self.ignored = False
+        self._obeyed = report is not None and charging(report, None) is charge
         self._again = 0  # times it was told again
         self._first: Report | None = None  # the first report by which it should have obeyed
 
@@ -514,19 +624,21 @@ class Watch:
 
         Once a report, and once an hour when the car is stubborn.
         """
-        if self.charge is None or report.made is None or report.made < self._told + OBEY:
+        if self.charge is None or report.made is None or report.made < self._told:
             return False
         charges = charging(report, self._first)
-        self._first = self._first or report
-        if charges is None:
+        if charges is self.charge:
+            self._again, self.stubborn, self._obeyed = 0, False, True
+        if report.made < self._told + OBEY:
             return False
-        if charges == self.charge:
-            self._again, self.stubborn = 0, False
+        self._first = self._first or report
+        if charges is None or charges is self.charge:
             return False
         self.stubborn = self._again >= PATIENCE
         if self.stubborn and now < self._told + STUBBORN_INTERVAL:
             return False
         self._again += 1
+        self.ignored, self._obeyed = not self._obeyed, False
         self._told, self.start_asked, self._first = now, False, None
         return True
 
@@ -540,8 +652,8 @@ class Car(Protocol):
     All of it may raise CarError, and `Renault` ConfigError when the account or the vehicle is not there.
     """
 
-    def name(self) -> str:
-        """The vehicle as the start-up line names it."""
+    def vehicle(self) -> Vehicle:
+        """Which car it is."""
 
     def battery_status(self) -> Mapping[str, Any]:
         """The car's last report: the attributes of battery-status (renault.md 2)."""
@@ -698,8 +810,8 @@ class Renault(Car):
         for session in (gigya._session, self._kamereon._session):
             session.mount("https://", transport)
             session.mount("http://", transport)
-        self._vehicle: Any = None
-        self._name = ""
+        self._vehicle: Vehicle | None = None
+        self._pyze: Any = None  # pyze's object for it
 
     @staticmethod
     def credential_file(env: Mapping[str, str]) -> str:
@@ -721,33 +833,50 @@ class Renault(Car):
         except (ValueError, LookupError, TypeError, AttributeError):
             raise ConfigError(f"pyze's credential file {path} is damaged: run `pyze login`") from None
 
-    def name(self) -> str:
-        """Model, registration and VIN, as far as the vehicle list has them."""
-        self._connect()
-        return self._name
+    def vehicle(self) -> Vehicle:
+        """Find the account and the vehicle, once. Raises ConfigError when there is none that can be used."""
+        if self._vehicle is None:
+            self._vehicle = self._find()
+            self._pyze = PyzeVehicle(self._vehicle.vin, self._kamereon)
+        return self._vehicle
 
     def battery_status(self) -> Mapping[str, Any]:
         """GET battery-status."""
-        return self._call(lambda vehicle: vehicle._get("battery-status", 2))
+        return self._call(lambda pyze: pyze._get("battery-status", 2))
 
     def charging_settings(self) -> Mapping[str, Any]:
         """GET charging-settings, past pyze's reader, which a null stops (renault.md 4.7)."""
-        return self._call(lambda vehicle: vehicle._get("charging-settings"))
+        return self._call(lambda pyze: pyze._get("charging-settings"))
 
     def send(self, call: Call, value: Any = None) -> None:
-        """POST charge-schedule, charge-mode or charging-start."""
+        """POST a command: pyze's own, or through pyze one of those that the phone app makes (renault.md 3)."""
         if call is Call.SCHEDULES:
             schedules = ChargeSchedules({"schedules": value})
-            self._call(lambda vehicle: vehicle.set_charge_schedules(schedules))
+            self._call(lambda pyze: pyze.set_charge_schedules(schedules))
         elif call is Call.MODE:  # pyze's ChargeMode.always is refused (renault.md 3)
             mode = ChargeMode.always_charging if value is Mode.ALWAYS else ChargeMode.schedule_mode
-            self._call(lambda vehicle: vehicle.set_charge_mode(mode))
+            self._call(lambda pyze: pyze.set_charge_mode(mode))
+        elif call is Call.START:
+            self._call(lambda pyze: pyze.charge_start())
+        elif call is Call.KCM_SCHEDULES:
+            self._kcm("charge/schedule", "ChargeSchedule", {"schedules": value})
         else:
-            self._call(lambda vehicle: vehicle.charge_start())
+            at = {"startDateTime": f"{value.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"} if value else {}
+            self._kcm("charge/start", "ChargingStart", {"action": "start", **at})
+
+    def _kcm(self, endpoint: str, kind: str, attributes: Mapping[str, Any]) -> None:
+        """One of the phone app's calls, with pyze's session and headers."""
+        data = {"data": {"type": kind, "attributes": attributes}}
+        place = "{}/commerce/v1/accounts/{}/kamereon/kcm/v1/vehicles/{}/{}"
+        self._call(
+            lambda pyze: pyze._request(
+                "POST", place.format(pyze._root_url, self._kamereon.get_account_id(), pyze._vin, endpoint), json=data
+            ).json()
+        )
 
     def _call(self, request: Callable[[Any], Any]) -> Mapping[str, Any]:
-        self._connect()
-        answer = self._authorized(lambda: request(self._vehicle))
+        self.vehicle()
+        answer = self._authorized(lambda: request(self._pyze))
         if not isinstance(answer, dict):
             raise CarError("Renault's cloud answered without the data asked for")
         return answer
@@ -783,28 +912,31 @@ class Renault(Car):
 
     def redact(self, text: str) -> str:
         """Take every secret out of a text that nobody foresaw."""
-        for secret in (*self._login.values(), self._settings.account, self._vehicle and self._vehicle._vin):
+        for secret in (*self._login.values(), self._settings.account, self._vehicle and self._vehicle.vin):
             text = text.replace(secret, "***") if secret else text
         return text
 
-    def _connect(self) -> None:
-        """Find the account and the vehicle, once. Raises CarError, and ConfigError when there is no such vehicle."""
-        if self._vehicle is not None:
-            return
-        wanted, seen = self._settings.vin, []
+    def _find(self) -> Vehicle:
+        wanted, seen, accounts = self._settings.vin, [], 0
         for account in self._accounts():
+            accounts += 1
             self._login["kamereon-account"] = account
             Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
-            links = self._authorized(lambda: [dict(link) for link in self._kamereon.get_vehicles()["vehicleLinks"]])
-            for link in links:
-                vin, details = str(link.get("vin") or ""), link.get("vehicleDetails")
-                if vin and wanted in (None, vin.upper()):
-                    self._vehicle, self._name = Vehicle(vin, self._kamereon), _vehicle_name(vin, details)
-                    return
-                seen.append(_vehicle_name(vin, details))
-        there_are = ", ".join(seen) or "no vehicles at all"
+            found = self._authorized(
+                lambda: [Vehicle.from_link(link) for link in self._kamereon.get_vehicles()["vehicleLinks"]]
+            )
+            for vehicle in found:
+                if wanted in (None, vehicle.vin.upper()):
+                    if vehicle.model in OWN_LIMIT:
+                        raise ConfigError(
+                            f"{vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes no"
+                            " commands from here (for another vehicle set SPECIFIC_VIN)"
+                        )
+                    return vehicle
+                seen.append(vehicle.name)
+        there_are = f"{', '.join(seen) or 'no vehicles'} (in {accounts} account{'s' * (accounts != 1)})"
         if wanted is None:
-            raise ConfigError("the account has no vehicle: check KAMEREON_ACCOUNT_ID, and the MyRenault app")
+            raise ConfigError(f"there is no vehicle, but {there_are}: check the MyRenault app and KAMEREON_ACCOUNT_ID")
         raise ConfigError(f"SPECIFIC_VIN={wanted} is not among your vehicles; there are: {there_are}")
 
     def _accounts(self) -> Iterator[str]:
@@ -821,14 +953,6 @@ class Renault(Car):
         yield from (account for account in accounts if account != chosen)
 
 
-def _vehicle_name(vin: str, details: object) -> str:
-    """Model, registration and VIN, as far as the vehicle list has them."""
-    known: Mapping[str, Any] = details if isinstance(details, dict) else {}
-    model = known.get("model")
-    words = (model.get("label") if isinstance(model, dict) else None, known.get("registrationNumber"), vin)
-    return " ".join(word for word in words if isinstance(word, str) and word)
-
-
 # ---------------------------------------------------------------- the simulated car of --demo and of the tests
 
 
@@ -837,7 +961,7 @@ class SimulatedZoe(Car):
 
     capacity in kWh, power in kW, level in percent with its fractions (reports have whole percents); it reports every
     `report_every` while charging, else every `idle_report_every` (None: it sleeps), and whenever its charge or plug
-    status changes; a command reaches it after `delay`.
+    status changes; a command reaches it after `delay`. deaf: it ignores kcm charge/schedule.
     """
 
     STEP = timedelta(seconds=30)
@@ -845,13 +969,14 @@ class SimulatedZoe(Car):
     def __init__(
         self, local: datetime, level: float = 60.0, power: float = 11.0, capacity: float = 52.0,
         report_every: timedelta = timedelta(minutes=10), delay: timedelta = timedelta(minutes=5),
-        idle_report_every: timedelta | None = None,
+        idle_report_every: timedelta | None = None, model: str = "X101VE", deaf: bool = False,
     ) -> None:  # fmt: skip
         self.local = local  # the car's own clock, aware
         self.level, self.power, self.capacity = level, power, capacity
         self.report_every, self.idle_report_every, self.delay = report_every, idle_report_every, delay
         self.plugged, self.powered, self.charging = True, True, False  # powered: the charging station gives current
-        self.mode = "scheduled"
+        self.model, self.deaf = model, deaf
+        self.mode, self.until = "scheduled", local
         night = {"startTime": "T02:00Z", "duration": 240}
         self.schedules: list[dict[str, Any]] = [{"id": 1, "activated": True, **{day: dict(night) for day in DAYS}}]
         self._started = False  # asked to start; holds until a schedule says otherwise
@@ -861,9 +986,9 @@ class SimulatedZoe(Car):
         self._update()
         self._report()
 
-    def name(self) -> str:
-        """The name in the start-up line."""
-        return "simulated Zoe"
+    def vehicle(self) -> Vehicle:
+        """It has no VIN."""
+        return Vehicle("", self.model, f"simulated {self.model}")
 
     def battery_status(self) -> Mapping[str, Any]:
         """The last report."""
@@ -871,7 +996,8 @@ class SimulatedZoe(Car):
 
     def charging_settings(self) -> Mapping[str, Any]:
         """The charging settings."""
-        return {"mode": self.mode, "schedules": self.schedules}
+        delayed = {"startDateTime": f"{self.until.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"}
+        return {"mode": self.mode, "schedules": self.schedules, **(delayed if self.mode == "delayed" else {})}
 
     def send(self, call: Call, value: Any = None) -> None:
         """The cloud has accepted it; it reaches the car after the delay."""
@@ -907,18 +1033,27 @@ class SimulatedZoe(Car):
         arrived = [entry for entry in self._on_the_way if entry[0] <= self.local]
         self._on_the_way = [entry for entry in self._on_the_way if entry[0] > self.local]
         for _, call, value in arrived:
-            if call is Call.START:
+            if (self.model in DIALECTS) != (call in (Call.KCM_SCHEDULES, Call.KCM_START, Call.KCM_DELAY)):
+                pass  # not a call for this car: accepted and ignored (renault.md 3)
+            elif call is Call.START:
                 self._started = self.plugged
             elif call is Call.MODE:  # which alone stops no charge while the car has no schedule (renault.md 3)
                 self._started = self.charging and value is Mode.SCHEDULED and not self.schedules
                 self.mode = value.value
-            else:
+            elif call is Call.KCM_START:
+                self.mode, self.schedules, self._started = "always", [], False
+            elif call is Call.KCM_DELAY:
+                self.mode, self.until, self._started = "delayed", value, False
+            elif call is Call.SCHEDULES or not self.deaf:
                 self.schedules, self._started = value, False
+                self.mode = "scheduled" if call is Call.KCM_SCHEDULES else self.mode
+        if self.mode == "delayed" and self.local >= self.until:
+            self.mode = "always"
         window_open = self._window_open()
         if self._was_open and not window_open:
             self._started = False  # the end of a window ends the charge
         self._was_open = window_open
-        may_charge = self.mode == "always" or window_open or self._started
+        may_charge = self.mode == "always" or (window_open and self.mode == "scheduled") or self._started
         charging = self.plugged and self.powered and self.level < 100 and may_charge
         if charging != self.charging:
             self.charging = charging
@@ -946,6 +1081,81 @@ class SimulatedZoe(Car):
             "chargingInstantaneousPower": self.power if self.charging else 0.0,
             "chargingRemainingTime": round((100 - self.level) / 100 * self.capacity / self.power * 60),
         }
+
+
+# ---------------------------------------------------------------- the owner's own schedule
+
+
+def own_path(state: str, vin: str) -> str:
+    """The file that keeps a car's own charge mode and schedules."""
+    return os.path.join(state, re.sub(r"\W", "", vin) + ".json")
+
+
+def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None:
+    """The owner's charging settings, None when there are none; a damaged file is kept aside."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            own = json.load(file)
+        if isinstance(own, dict) and own.get("mode") in MODES and isinstance(own.get("schedules"), (list, type(None))):
+            return own
+        raise ValueError
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        tell(f"your saved schedule {path} cannot be read: {error.strerror}")
+    except ValueError:
+        with contextlib.suppress(OSError):
+            os.replace(path, path + ".damaged")
+        tell(f"your saved schedule {path} is damaged, it is kept as {path}.damaged")
+    return None
+
+
+def write_own(path: str, own: Mapping[str, Any], tell: Callable[[str], None]) -> None:
+    """Save the owner's charging settings, whole or not at all, and never over others."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if not os.path.exists(path):
+            with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as file:  # mode 0600
+                json.dump(own, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(file.name, path)
+    except OSError as error:
+        tell(f"your schedule cannot be saved in {path}: {error.strerror}")
+
+
+def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], tell: Callable[[str], None]) -> int:
+    """Put the owner's charge mode and schedules back, and see by the car's settings that they are; the exit status."""
+    vehicle = car.vehicle()
+    path = own_path(state, vehicle.vin)
+    own = read_own(path, tell)
+    if own is None:
+        tell(f"nothing is saved for this car in {path}")
+        return 1
+    mode = MODES[own["mode"]]
+    kcm = vehicle.dialect is KCM
+    schedules = clean_schedules(own.get("schedules"), range(1, 6) if kcm else (1,))
+    sends: list[tuple[Call, Any]] = [(Call.KCM_START, None)] if kcm else [(Call.MODE, mode)]
+    if schedules and not (kcm and mode is Mode.ALWAYS):
+        sends = [(Call.KCM_SCHEDULES, schedules)] if kcm else [(Call.SCHEDULES, schedules), *sends]
+    for call, value in sends:
+        what = value.value if call is Call.MODE else json.dumps(value or "")
+        tell(f"{'would send' if dry_run else 'sending'} {call.value} {what}")
+        if not dry_run:
+            car.send(call, value)
+    for _ in range(0 if dry_run else RESTORE_TRIES):
+        now = car.charging_settings()
+        mine = clean_schedules(now.get("schedules"))
+        if MODES.get(str(now.get("mode"))) is mode and (mode is Mode.ALWAYS or all(item in mine for item in schedules)):
+            os.remove(path)
+            tell(f"restored: {describe(own)}")
+            return 0
+        tell("waiting for the car to take it over")
+        if wait(RESTORE_INTERVAL.total_seconds()):
+            break
+    if not dry_run:
+        tell(f"the car has not taken it over yet; it stays saved: {describe(own)}")
+    return 0 if dry_run else 1
 
 
 # ---------------------------------------------------------------- the loop
@@ -997,10 +1207,13 @@ class Controller:
 
     def __init__(
         self, settings: Settings, car: Car, clock: Callable[[], datetime], tell: Callable[[str], None] = say,
-        notify: Callable[[str], None] | None = None, dry_run: bool = False,
+        notify: Callable[[str], None] | None = None, dry_run: bool = False, state: str | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.car, self.clock, self.tell, self.dry_run = settings, car, clock, tell, dry_run
+        self.state = state  # the folder for the owner's own schedule; None: it is not kept
         self.held: Held | None = None  # None until the car's settings have been asked for
+        self.way = 0  # of the dialect's ways to block: the one that is used now
+        self._others: list[dict[str, Any]] = []  # the owner's schedules beside ours
         self.watch = Watch(None, clock())
         self.delay = POLL_INTERVAL  # until the next poll
         self._notify = notify or (lambda _: None)
@@ -1054,12 +1267,15 @@ class Controller:
 
     def poll(self) -> None:
         """Ask, decide, do. Raises CarError, ConfigError."""
-        settings = self.settings
+        settings, vehicle = self.settings, self.car.vehicle()
         self._say_once(
             "start",
-            f"{self.car.name()}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
+            f"{vehicle.name}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
             f" blocking at {settings.limit:g} %" + (", dry run: nothing is written to the car" * self.dry_run),
         )
+        at_start = self.held is None
+        if at_start:
+            self.held = self._learn(vehicle)
         report = Report.from_attributes(self.car.battery_status())
         self._answered = self.clock()
         self._occasions -= {"login", "cloud"}
@@ -1070,10 +1286,10 @@ class Controller:
         action = decide(report, settings)
         low = action is Action.ALWAYS and not report.plugged_in
         self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
-        self._verify(report, action, local)
+        again = self._verify(report, action, local, at_start)
         self.tell(REASONS[action] + (f" {report.level:g} %" * (action is Action.BLOCK)))
-        steps = plan(action, local, self.held or Held())
-        if action in (Action.WINDOW, Action.BLOCK) and all(step.call is not Call.SCHEDULES for step in steps):
+        steps = self._steps(report, action, local, again)
+        if action in (Action.WINDOW, Action.BLOCK) and not {step.call for step in steps} - {Call.MODE, Call.START}:
             self.tell("no need to update car schedule as same as requested setting")
         for step in steps:
             self._send(step)
@@ -1081,46 +1297,84 @@ class Controller:
             if not steps or not report.plugged_in:
                 self._occasions.add("blocked")  # it was before
             self._occasion("blocked", not self.dry_run, f"charging was blocked at {report.level:g} %")
-        if action is not Action.BLOCK:
+        else:
             self._occasions.discard("blocked")
-        if should_start(report, action) and not self.watch.start_asked:
-            line = f"starting charging as not currently charging {report.status}"
-            self._send(Step(Call.START, None, line, self.held or Held()))
-            self.watch.start_asked = not self.dry_run
 
-    def _verify(self, report: Report, action: Action, local: datetime) -> None:
-        """See whether the car obeys; when it does not, what it holds is unknown again and will be sent again."""
-        held = self.held or self._ask_held()  # at start, so that a restart repeats nothing
+    def _verify(self, report: Report, action: Action, local: datetime, at_start: bool) -> bool:
+        """See whether the car obeys; when it does not, what it holds is unknown again, and it is to be told again."""
+        held, ways = self.held or Held(), self.car.vehicle().dialect.blocks
         charge = {Action.BLOCK: False, Action.WAIT: None}.get(action, report.plugged_in or None)
         lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(local)
         if charge != self.watch.charge or lapsed:
-            self.watch = Watch(charge, local)
+            self.watch = Watch(charge, local, report)
             # Another process wrote this window less than a quarter of an hour ago, and asked for the start with it
-            self.watch.start_asked = self.held is None and held == Held(Mode.SCHEDULED, rolling_window(local))
-        self.held = held
-        if self.dry_run or not self.watch.disobeys(report, local):
-            pass
-        elif charge:
+            self.watch.start_asked = at_start and held == Held(Mode.SCHEDULED, rolling_window(local))
+        again = not self.dry_run and self.watch.disobeys(report, local)
+        if again and charge:
             self.tell("the car does not charge though it should: asking what it holds, and telling it again")
-            self.held = self._ask_held()
-        else:
-            self.tell("the car charges though it is blocked: blocking it again")
+            self.held = Held.from_attributes(self._ask_settings())
+        elif again:
+            self.way = (self.way + self.watch.ignored) % len(ways)  # the way that works is kept
+            way = ", ".join(call.value for call in ways[self.way])
+            self.tell(f"the car charges though it is blocked: blocking it by {way}")
             self.held = Held()
         fault = "does not charge though it should: check the cable, the charging station and the MyRenault app"
         if charge is False:
             fault = "charges though it is blocked: unplug it or stop it at the charging station"
         message = f"the car does not obey, it {fault}; trying again every hour"
         self._occasion("stubborn", self.watch.stubborn, message, aloud=True)
+        return again
 
-    def _ask_held(self) -> Held:
-        """Ask for what the car holds; unknown when the car or the cloud does not answer that."""
+    def _steps(self, report: Report, action: Action, local: datetime, again: bool) -> list[Step]:
+        """What the car is to be told now, by the calls it listens to."""
+        held, dialect = self.held or Held(), self.car.vehicle().dialect
+        calls = {Action.ALWAYS: (dialect.always,), Action.WINDOW: dialect.window, Action.WAIT: ()}
+        steps = plan(calls.get(action, dialect.blocks[self.way]), action, local, held, self._others)
+        after = steps[-1].held if steps else held
+        if dialect.start is Call.START:
+            start = should_start(report, action) and not self.watch.start_asked
+        else:
+            # Here the window is itself the request. Only a car that has reported since and does not charge is started,
+            # for good, and gets its window again once it charges; so does one whose delay is taken back.
+            start = self.watch.charge is True and (again or held.mode is Mode.DELAYED) and after.mode is held.mode
+            start = start or (action is Action.WINDOW and held.mode is Mode.DELAYED)
+            if action is Action.WINDOW and (start or (self.watch.start_asked and not charging(report, None))):
+                steps = []
+            after = Held(Mode.ALWAYS)
+        if start:
+            line = f"starting charging as not currently charging {report.status}"
+            steps.append(Step(dialect.start, None, line, after))
+        return steps
+
+    def _learn(self, vehicle: Vehicle) -> Held:
+        """Ask at start what the car holds, so that a restart repeats nothing, and keep what is the owner's own."""
+        attributes = self._ask_settings()
+        held = Held.from_attributes(attributes)
+        if held.mode is Mode.DELAYED and vehicle.dialect is KCM:
+            self.way = KCM.blocks.index((Call.KCM_DELAY,))
+        own: Mapping[str, Any] | None = attributes
+        if self.state:
+            path = own_path(self.state, vehicle.vin)
+            own = read_own(path, self.tell)
+            if own is None and held.mode and not held.is_ours and not self.dry_run:
+                own = {name: attributes.get(name) for name in ("mode", "schedules")}
+                write_own(path, own, self.tell)
+            if own:
+                self.tell(f"your schedule: {describe(own)}; restore it with --restore")
+        if vehicle.dialect is KCM:
+            mine = clean_schedules((own or attributes).get("schedules"), range(2, 6))
+            self._others = [{**schedule, "activated": False} for schedule in mine]
+        return held
+
+    def _ask_settings(self) -> Mapping[str, Any]:
+        """Ask for the charging settings; empty when the car or the cloud does not answer that."""
         try:
-            return Held.from_attributes(self.car.charging_settings())
+            return self.car.charging_settings()
         except (QuotaError, LoginError):
             raise
         except CarError as error:
             self.tell(f"what the car holds is unknown: {error}")
-            return Held()
+            return {}
 
     def _send(self, step: Step) -> None:
         """Tell the car. Only what was accepted counts; a request that failed may have reached the car or not."""
@@ -1130,6 +1384,7 @@ class Controller:
             self.held = (self.held or Held()).common(step.held)
             self.car.send(step.call, step.value)
             self.held = step.held
+            self.watch.start_asked = self.watch.start_asked or step.call in (Call.START, Call.KCM_START)
 
     def _say_once(self, key: str, line: str) -> None:
         if self._said.get(key) != line:
@@ -1152,10 +1407,10 @@ DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESH
 DEMO_POLLS = 42  # at the most: the demo stays under 15 seconds whatever the thresholds are
 
 
-def demo(settings: Settings, stop: threading.Event) -> int:
+def demo(settings: Settings, model: str, stop: threading.Event) -> int:
     """Charge a simulated car from 60 % with the real loop, then say where it stopped."""
     begin = datetime.now(settings.zone).replace(hour=12, minute=49, second=32)  # a time without its own schedule
-    car = SimulatedZoe(begin)
+    car = SimulatedZoe(begin, model=model)
     at_first = car.level
     over: list[bool] = []
 
@@ -1175,6 +1430,9 @@ def demo(settings: Settings, stop: threading.Event) -> int:
     return 0
 
 
+USAGE = "chargeto.py [--once | --restore] [--dry-run] | --demo [--model MODEL] | --help | --version"
+
+
 def utc_now() -> datetime:
     """The clock of everything but the demo and the tests."""
     return datetime.now(timezone.utc)
@@ -1184,12 +1442,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit status."""
     parser = argparse.ArgumentParser(prog="chargeto.py", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
-    for option in ("--once", "--dry-run", "--demo", "--version"):
+    for option in ("--once", "--dry-run", "--restore", "--demo", "--version"):
         parser.add_argument(option, action="store_true")
-    parser.usage = "chargeto.py [--once] [--dry-run] | --demo | --help | --version"
+    parser.add_argument("--model", choices=("X101VE", *DIALECTS))
+    parser.usage = USAGE
     args = parser.parse_args(argv)
-    if args.demo and (args.once or args.dry_run):
-        parser.error("--demo goes with no other option")
+    if args.once + args.restore + args.demo > 1 or (args.demo and args.dry_run) or (args.model and not args.demo):
+        parser.error("these options do not go together")
     if args.help or args.version:
         say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
         return 0
@@ -1210,10 +1469,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         env = {name: value for name, value in os.environ.items() if not args.demo or name in DEMO_VARIABLES}
         settings = Settings.from_env(env, stored, faults)
         if stored is None:
-            return demo(settings, stop)
+            return demo(settings, args.model or "X101VE", stop)
         car = Renault(settings, lambda: Renault.stored(os.environ), utc_now)
         notify = notifier(settings.notify_command, say)
-        controller = Controller(settings, car, utc_now, say, notify, args.dry_run)
+        state = os.environ.get("XDG_STATE_HOME", "")
+        state = os.path.join(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"), "chargeto")
+        if args.restore:
+            return restore(car, state, args.dry_run, stop.wait, say)
+        controller = Controller(settings, car, utc_now, say, notify, args.dry_run, state)
         if args.once:
             return 0 if controller.try_poll(last=True) else 1
         controller.run(stop.wait)
@@ -1222,6 +1485,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(f"chargeto: {fault}", file=sys.stderr)
         return 2
+    except CarError as error:  # of --restore; what is saved stays saved
+        say(str(error))
+        return 1
     except BrokenPipeError:  # nobody reads the output any more
         return 1
     finally:

@@ -52,7 +52,7 @@ class Cloud:
     def __init__(self, car: chargeto.SimulatedZoe, clock: Callable[[], datetime]) -> None:
         self.car, self.clock = car, clock
         self.accounts: dict[str, list[dict[str, Any]]] = {ACCOUNT: [{"vin": VIN, "vehicleDetails": {
-            "registrationNumber": "AB-123-CD", "brand": {"label": "RENAULT"}, "model": {"code": "X101VE", "label": "ZOE"},
+            "registrationNumber": "AB-123-CD", "brand": {"label": "RENAULT"}, "model": {"code": car.model, "label": "ZOE"},
         }}]}
         self.log: list[tuple[datetime, str, Any]] = []  # when, "METHOD what", attributes of the body
         self.faults: list[tuple[str, Any]] = []  # (part of "METHOD what", what happens): each is used once, in order
@@ -77,12 +77,13 @@ class Cloud:
 
     def writes(self) -> list[tuple[datetime, str, Any]]:
         """Every command to the car so far."""
-        return self.requests("POST actions/")
+        return [entry for entry in self.log if entry[1].startswith(("POST actions/", "POST kcm/"))]
 
     def _answer(self, method: str, target: str, headers: Any, body: bytes) -> Any:
         url = urlsplit(target)
         what = url.path.rpartition("/")[2]
-        entry = f"{method} actions/{what}" if "/actions/" in url.path else f"{method} {what}"
+        kind = "actions/" if "/actions/" in url.path else "kcm/" if "/kcm/" in url.path else ""
+        entry = f"{method} {kind}{what}"
         if url.path.startswith("/commerce/v1/persons/"):
             entry = f"{method} persons"
         with self._lock:
@@ -143,26 +144,47 @@ class Cloud:
         links = self.accounts[path[1]]
         if path[2] == "vehicles":
             return {"accountId": path[1], "country": "GB", "vehicleLinks": links}
-        place = re.fullmatch(r"kamereon/kca/car-adapter/(v\d)/cars/([^/]+)/(.+)", path[2])
+        place = re.fullmatch(r"kamereon/(kca/car-adapter/v\d/cars|kcm/v1/vehicles)/([^/]+)/(.+)", path[2])
         require(place and place[2] in [link["vin"] for link in links], "err.func.wired.forbidden", 403)
         assert place
-        reads = {("v2", "battery-status"): dict(self.car.attributes), ("v1", "charging-settings"): self.car.charging_settings()}
+        endpoint = f"{place[1][4:].replace('car-adapter/', '').replace('/cars', '').replace('/vehicles', '')} {place[3]}"
+        phase2 = self.car.model in ("X102VE", "XCB1VE")
+        kcm = place[1].startswith("kcm")
+        require(phase2 or not kcm, "err.func.wired.notFound", 404)
         if method == "GET":
-            require((place[1], place[3]) in reads, "err.func.wired.notFound", 404)
-            return {"data": {"type": "Car", "id": place[2], "attributes": reads[place[1], place[3]]}}
+            require(not (endpoint == "v1 charge-mode" and phase2), "err.func.vcps.ev.charge-mode.error")
+            reads = {
+                "v2 battery-status": dict(self.car.attributes),
+                "v1 charging-settings": self.car.charging_settings(),
+                "v1 charge/settings": self.car.charging_settings(),
+                "v1 charge-mode": {"chargeMode": {"always": "always_charging"}.get(self.car.mode, "schedule_mode")},
+            }
+            require(endpoint in reads, "err.func.wired.notFound", 404)
+            return {"data": {"type": "Car", "id": place[2], "attributes": reads[endpoint]}}
         require(headers.get("Content-type") == "application/vnd.api+json")
         require(isinstance(data, dict) and set(data) == {"data"} and set(data["data"]) == {"type", "attributes"})
         kind, attributes = data["data"]["type"], data["data"]["attributes"]
-        if (place[1], place[3]) == ("v1", "actions/charge-mode"):
+        calls = chargeto.Call
+        if endpoint == "v1 actions/charge-mode":
+            require(not phase2, "err.func.wired.notFound", 404)
             require(kind == "ChargeMode" and set(attributes) == {"action"} and attributes["action"] in MODES)
-            self.car.send(chargeto.Call.MODE, MODES[attributes["action"]])
-        elif (place[1], place[3]) == ("v2", "actions/charge-schedule"):
+            self.car.send(calls.MODE, MODES[attributes["action"]])
+        elif endpoint in ("v2 actions/charge-schedule", "v1 charge/schedule"):
             require(kind == "ChargeSchedule" and set(attributes) == {"schedules"})
-            check_schedules(attributes["schedules"], ids=(1,))
-            self.car.send(chargeto.Call.SCHEDULES, attributes["schedules"])
-        elif (place[1], place[3]) == ("v1", "actions/charging-start"):
+            check_schedules(attributes["schedules"], range(1, 6) if phase2 else (1,), same_every_day=phase2)
+            self.car.send(calls.KCM_SCHEDULES if kcm else calls.SCHEDULES, attributes["schedules"])
+        elif endpoint == "v1 actions/charging-start":
             require(kind == "ChargingStart" and attributes == {"action": "start"})
-            self.car.send(chargeto.Call.START)
+            self.car.send(calls.START)
+        elif endpoint == "v1 charge/start":
+            require(kind == "ChargingStart" and attributes.pop("action") == "start")
+            at = attributes.pop("startDateTime", None)
+            require(not attributes and (at is None or re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", at)))
+            until = at and datetime.fromisoformat(at.replace("Z", "+00:00"))
+            require(until is None or timedelta(0) < until - self.clock() <= timedelta(hours=24))
+            self.car.send(calls.KCM_DELAY if until else calls.KCM_START, until)
+        elif endpoint == "v1 charge/pause-resume":
+            pass  # accepted, and nothing happens
         else:
             raise RefusedError(404, "err.func.wired.notFound")
         return {"data": {"type": kind, "id": "a-command-id", "attributes": attributes}}
@@ -196,19 +218,21 @@ class Cloud:
         return Handler
 
 
-def check_schedules(schedules: Any, ids: tuple[int, ...]) -> None:
+def check_schedules(schedules: Any, ids: Any, same_every_day: bool = False) -> None:
     """Refuse what a gateway refuses of a schedule list (renault.md 3)."""
     require(isinstance(schedules, list) and schedules)
     require(len({schedule.get("id") for schedule in schedules}) == len(schedules))
     for schedule in schedules:
         require(schedule.get("id") in ids and isinstance(schedule.get("activated"), bool))
         charges = {day: charge for day, charge in schedule.items() if day not in ("id", "activated")}
-        require(charges or not schedule["activated"])
+        require(charges)
         for day, charge in charges.items():
             require(day in chargeto.DAYS and set(charge) == {"startTime", "duration"})
             require(re.fullmatch(r"T([01]\d|2[0-3]):(00|15|30|45)Z", charge["startTime"]))
             duration = charge["duration"]
             require(type(duration) is int and duration % 15 == 0 and 15 <= duration <= 1440)
+        message = "A schedule must have the same startTime/duration on each day"
+        require(not same_every_day or len({str(charge) for charge in charges.values()}) == 1, message=message)
 
 
 class Clock:
@@ -240,6 +264,7 @@ class World:
         self.lines: list[str] = []
         self.notified: list[str] = []
         self.dry_run = False
+        self.state: str | None = None
         self.stored = dict(self.STORED)  # pyze's credential file
         self.restart()
 
@@ -249,7 +274,7 @@ class World:
         settings = chargeto.Settings.from_env({**urls, **self.env}, self.stored)
         self.script = chargeto.Controller(
             settings, chargeto.Renault(settings, lambda: self.stored, self.clock), self.clock,
-            self.lines.append, self.notified.append, self.dry_run,
+            self.lines.append, self.notified.append, self.dry_run, self.state,
         )
 
     def run(self, until: Callable[[], bool] | None = None, **span: float) -> None:

@@ -42,6 +42,7 @@ class Process:
         self.login()
         self.env = {
             "PATH": os.environ["PATH"], "HOME": str(folder), "PYZE_TOKEN_STORE": str(self.store),
+            "XDG_STATE_HOME": str(folder / "state"),
             "KAMEREON_API_KEY": API_KEY, "GIGYA_API_KEY": GIGYA_KEY,
             "KAMEREON_ROOT_URL": self.cloud.url, "GIGYA_ROOT_URL": self.cloud.url,
         }  # fmt: skip

@@ -76,7 +76,7 @@ def test_a_charge_at_11_kw_from_60_percent_ends_blocked(world):
     assert Counter(wrote(story)) == {"charge-schedule": 6, "charge-mode": 2, "charging-start": 1}
     assert [body["action"] for _, what, body in story.cloud.writes() if "mode" in what] == ["always_charging", "schedule_mode"]
     assert story.lines[0] == (
-        "ZOE AB-123-CD VF1AG000064123456: car time Europe/Stockholm, always charging below 65 %, blocking at 85 %"
+        "ZOE X101VE AB-123-CD VF1AG000064123456: car time Europe/Stockholm, always charging below 65 %, blocking at 85 %"
     )
 
 
@@ -279,7 +279,8 @@ def test_an_unknown_vin_lists_those_there_are(world):
     with pytest.raises(chargeto.ConfigError) as caught:
         story.run(minutes=5)
     assert caught.value.faults == (
-        "SPECIFIC_VIN=VF1NOBODY is not among your vehicles; there are: ZOE AB-123-CD VF1AG000064123456",
+        "SPECIFIC_VIN=VF1NOBODY is not among your vehicles; there are: ZOE X101VE AB-123-CD VF1AG000064123456"
+        " (in 1 account)",
     )
 
 

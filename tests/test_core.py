@@ -164,7 +164,7 @@ def test_what_counts_as_held(schedules, expected):
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [("always", "ALWAYS"), ("always_charging", "ALWAYS"), ("scheduled", "SCHEDULED"), ("schedule_mode", "SCHEDULED"),
-     ("delayed", None), (None, None), ([], None)],
+     ("delayed", "DELAYED"), (None, None), ([], None)],
 )  # fmt: skip
 def test_the_words_of_both_generations_for_the_mode(mode, expected):
     held = chargeto.Held.from_attributes({"mode": mode})

@@ -240,6 +240,7 @@ def test_a_command_whose_answer_was_lost_may_hold_or_not_and_is_never_believed(w
 def test_a_block_that_never_reached_the_car_is_sent_again_once_the_car_has_reported(world):
     story = world("2026-05-05T10:01:00Z", level=85, power=3.7, delay=timedelta(minutes=1))
     story.car.mode, story.car.schedules = "always", []
+    story.car.plug(True)
     lost = 200, {"data": {"type": "x", "id": "x", "attributes": {}}}
     story.cloud.faults += [("charge-schedule", lost), ("charge-mode", lost)]
     story.run(hours=3)
@@ -247,7 +248,7 @@ def test_a_block_that_never_reached_the_car_is_sent_again_once_the_car_has_repor
     assert len(blocks) == 2
     assert timedelta(minutes=10) <= blocks[1] - blocks[0] <= timedelta(minutes=25)
     assert not story.car.charging
-    assert len(says(story, "the car charges though it is blocked: blocking it again")) == 1
+    assert len(says(story, "the car charges though it is blocked: blocking it by charge-mode, charge-schedule")) == 1
 
 
 @pytest.mark.parametrize("deed", ["start", "always"])
