@@ -474,6 +474,8 @@ def opens_within(window: Window, local: datetime, span: timedelta) -> bool:
     It walks true time and looks at the car's clock on the way, so that a clock change needs no rule of its own.
     """
     start, zone = local.astimezone(timezone.utc), local.tzinfo
+    if (DAYS.index(window.day) - local.weekday()) % 7 > 2:
+        return False  # no clock change brings it near enough to look
     return any(window.open_at((start + step * POLL_INTERVAL).astimezone(zone)) for step in range(span // POLL_INTERVAL))
 
 
@@ -536,7 +538,7 @@ def describe(own: Mapping[str, Any]) -> str:
             names = ", ".join(DAYS[number] for number in days)
             if len(days) > 2 and days[-1] - days[0] == len(days) - 1:
                 names = "every day" if len(days) == 7 else f"{DAYS[days[0]]} to {DAYS[days[-1]]}"
-            length = f"{duration // 60} hours" if duration % 60 == 0 else f"{duration} minutes"
+            length = f"{duration / 60:g} hour{'s' * (duration != 60)}" if duration % 60 == 0 else f"{duration} minutes"
             parts.append(f"{names} {start[1:6]} for {length}")
     return "; ".join(parts) or "schedule mode without a schedule"
 
@@ -1356,9 +1358,10 @@ class Controller:
         if self.state:
             path = own_path(self.state, vehicle.vin)
             own = read_own(path, self.tell)
-            if own is None and held.mode and not held.is_ours and not self.dry_run:
+            if own is None and held.mode and not held.is_ours:
                 own = {name: attributes.get(name) for name in ("mode", "schedules")}
-                write_own(path, own, self.tell)
+                if not self.dry_run:
+                    write_own(path, own, self.tell)
             if own:
                 self.tell(f"your schedule: {describe(own)}; restore it with --restore")
         if vehicle.dialect is KCM:
