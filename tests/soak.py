@@ -38,6 +38,7 @@ class Life:
         self.world = World(
             "2026-03-20T00:00:00Z", level=self.random.randint(20, 95), power=self.random.choice([2.3, 3.7, 7.4, 11, 22]),
             delay=timedelta(minutes=self.random.randint(1, 9)), idle_report_every=timedelta(minutes=30),
+            model=("X101VE", "X102VE", "X102VE")[seed % 3], deaf=seed % 3 == 2,
         )  # fmt: skip
         self.car, self.cloud = self.world.car, self.world.cloud
         self.troubled = self.world.clock.now  # when the cloud last failed, or the driver last did something
@@ -45,6 +46,10 @@ class Life:
         self.over = False  # the last report was at or above the limit
         self.checks = 0
         self.cloud.always[""] = self._fault
+        calls = chargeto.Call
+        self.app = {"start": calls.START, "mode": calls.MODE, "schedule": calls.SCHEDULES}
+        if self.car.model == "X102VE":
+            self.app = {"start": calls.KCM_START, "mode": calls.KCM_START, "schedule": calls.KCM_SCHEDULES}
 
     def _fault(self) -> Any:
         """A fault for the request that is being answered, or None."""
@@ -64,14 +69,14 @@ class Life:
         elif dice < 0.05 and not self.car.plugged:
             self.car.plug(True)
         elif dice < 0.052:
-            self.car.send(chargeto.Call.START)
+            self.car.send(self.app["start"])
         elif dice < 0.054:
-            self.car.send(chargeto.Call.MODE, self.random.choice(list(chargeto.Mode)))
+            self.car.send(self.app["mode"], self.random.choice([chargeto.Mode.ALWAYS, chargeto.Mode.SCHEDULED]))
         elif dice < 0.056:
             # a schedule of the app's: for now, or for some other day
             local = self.car.local + timedelta(days=self.random.choice([0, 0, 3]))
             charge = {"startTime": f"T{local.hour:02}:{local.minute // 15 * 15:02}Z", "duration": 600}
-            self.car.send(chargeto.Call.SCHEDULES, [{"id": 1, "activated": True, chargeto.DAYS[local.weekday()]: charge}])
+            self.car.send(self.app["schedule"], [{"id": 1, "activated": True, chargeto.DAYS[local.weekday()]: charge}])
         elif dice < 0.057:
             self.world.restart()
         else:
