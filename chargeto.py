@@ -80,6 +80,10 @@ BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
 BLOCK_CLEARANCE = timedelta(hours=24)  # schedules repeat weekly: a block moves on before it comes round
 RESTORE_INTERVAL, RESTORE_TRIES = timedelta(minutes=1), 16  # for a command to reach the car, and some to spare
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
+RATE_REPORTS = 3  # this many reports before the last one tell the charge rate
+EXTRA_POLL = timedelta(seconds=30)  # the soonest
+ESTIMATE_AGE = timedelta(minutes=90)  # no estimate from an older report
+MOST_STOPS = 2  # in one charge
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
 TIMEOUTS = (10, 30)  # seconds to connect and for each read; pyze itself sets none (renault.md 4.1)
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -145,6 +149,7 @@ class Settings:
     kamereon_root: str | None = None  # None: pyze's own, for Europe
     gigya_root: str | None = None
     notify_command: tuple[str, ...] = field(default=(), repr=False)
+    predict_stop: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stored: Mapping[str, str] | None, faults: Sequence[str] = ()) -> Settings:
@@ -181,12 +186,15 @@ class Settings:
             notify = tuple(shlex.split(given.get("NOTIFY_COMMAND", "")))
         except ValueError as error:
             found.append(f"NOTIFY_COMMAND={given['NOTIFY_COMMAND']} cannot be read: {str(error).lower()}")
+        predict = given.get("PREDICT_STOP", "0")
+        if predict not in ("0", "1"):
+            found.append(f"PREDICT_STOP={predict} must be 1 (stop by prediction) or 0")
         roots = [_root(name, given, found) for name in ("KAMEREON_ROOT_URL", "GIGYA_ROOT_URL")]
         if found:
             raise ConfigError(*found)
         return cls(
             zone, zone_name, limit, always_below, given.get("SPECIFIC_VIN", "").upper() or None, account,
-            keys["KAMEREON_API_KEY"], keys["GIGYA_API_KEY"], roots[0], roots[1], notify,
+            keys["KAMEREON_API_KEY"], keys["GIGYA_API_KEY"], roots[0], roots[1], notify, predict == "1",
         )  # fmt: skip
 
 
@@ -402,7 +410,7 @@ class Held:
     @property
     def is_ours(self) -> bool:
         """Whether it looks like what the script writes; then it is not the owner's own."""
-        return self.window is not None and self.window.duration in (WINDOW_MINUTES, BLOCK_MINUTES)
+        return self.window is not None and self.window.duration <= WINDOW_MINUTES
 
     def common(self, other: Held) -> Held:
         """What is known while a command that leads from this to the other may have arrived or not."""
@@ -456,14 +464,23 @@ def decide(report: Report, settings: Settings) -> Action:
     return Action.WINDOW if report.plugged_in else Action.WAIT
 
 
-def rolling_window(local: datetime) -> Window:
-    """The window that lets the car charge now: from the quarter hour at or before, car-local."""
-    return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, WINDOW_MINUTES)
+def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
+    """The window that lets the car charge now: from the quarter hour at or before, car-local.
+
+    left: how long the charge is predicted to take; then it ends at the first quarter hour at or after that.
+    """
+    duration = WINDOW_MINUTES
+    if left is not None:
+        begun = timedelta(minutes=local.minute % 15, seconds=local.second)
+        # A minute early, so that an estimate a little late does not cost a quarter of an hour more
+        duration = min(max(math.ceil((begun + left - timedelta(minutes=1)) / QUARTER), 1) * 15, WINDOW_MINUTES)
+    return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, duration)
 
 
 def block_window(local: datetime, held: Window | None) -> Window:
     """The window that keeps the car from charging: yesterday, or the one it holds while that is far off."""
-    if held and held.duration == BLOCK_MINUTES and not opens_within(held, local, BLOCK_CLEARANCE):
+    kept = held and held.duration == BLOCK_MINUTES and held.day != DAYS[local.weekday()]
+    if held and kept and not opens_within(held, local, BLOCK_CLEARANCE):
         return held
     return replace(rolling_window(local), day=DAYS[local.weekday() - 1], duration=BLOCK_MINUTES)
 
@@ -479,10 +496,16 @@ def opens_within(window: Window, local: datetime, span: timedelta) -> bool:
     return any(window.open_at((start + step * POLL_INTERVAL).astimezone(zone)) for step in range(span // POLL_INTERVAL))
 
 
-def plan(calls: Sequence[Call], action: Action, local: datetime, held: Held, others: Sequence[Any] = ()) -> list[Step]:
-    """Which of the calls are still needed, given what the car holds; `others`: the owner's schedules, inactive."""
+def plan(
+    calls: Sequence[Call], action: Action, local: datetime, held: Held,
+    others: Sequence[Any] = (), left: timedelta | None = None,
+) -> list[Step]:  # fmt: skip
+    """Which of the calls are still needed, given what the car holds.
+
+    others: the owner's schedules, inactive. left: how long the charge is predicted to take.
+    """
     block = action is Action.BLOCK
-    window = block_window(local, held.window) if block else rolling_window(local)
+    window = block_window(local, held.window) if block else rolling_window(local, left)
     why = " (to blocking charging)" if block else ""
     schedules = f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes{why}"
     always = "setting charge mode to always"
@@ -570,10 +593,10 @@ def left_with(held: Held, local: datetime, limit: float) -> str:
         return f"always charging: nothing will stop it at {limit:g} %"
     if held.mode is None or window is None:
         return "what the car holds is not known"
-    if window.duration == BLOCK_MINUTES:
-        return f"the car is blocked, but for {window.day} {window.clock(0)} to {window.clock(BLOCK_MINUTES)}"
     if window.open_at(local):
         return f"the car holds a window until {window.clock(window.duration)}, then it stops by itself"
+    if window.duration == BLOCK_MINUTES:
+        return f"the car is blocked, but for {window.day} {window.clock(0)} to {window.clock(BLOCK_MINUTES)}"
     return f"the car's window ended at {window.clock(window.duration)}, it does not charge"
 
 
@@ -643,6 +666,118 @@ class Watch:
         self.ignored, self._obeyed = not self._obeyed, False
         self._told, self.start_asked, self._first = now, False, None
         return True
+
+
+# ---------------------------------------------------------------- the memory: where will the charge be? (PREDICT_STOP)
+
+
+class Forecast:
+    """What this charge has shown: its rate, how long the car takes to obey, how often it was stopped.
+
+    Rates are in points of state of charge a minute. A charge lasts while the car is plugged in.
+    """
+
+    def __init__(self, limit: float, always_below: float) -> None:
+        self.limit, self.always_below = limit, always_below
+        self._delays: list[timedelta] = []  # outlive a charge
+        self._charges: bool | None = None  # by the last report
+        self._told: tuple[bool, datetime] | None = None  # to change that, and not yet followed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._reports: list[tuple[datetime, float]] = []  # while it has charged without a break
+        self._rate: float | None = None
+        self.stops, self.blocked = 0, False
+
+    @property
+    def delay(self) -> timedelta:
+        """How long the car takes to obey: the mean of what was seen, a cautious default before."""
+        return sum(self._delays, timedelta(0)) / len(self._delays) if self._delays else OBEY
+
+    def told(self, charge: bool, now: datetime) -> None:
+        """The cloud has accepted that the car is to charge, or to stop."""
+        if self._charges is not charge and (self._told is None or self._told[0] is not charge):
+            self._told = (charge, now)
+
+    def see(self, report: Report) -> None:
+        """Learn from a report."""
+        if not report.plugged_in:
+            self._begin()
+        charges, made = charging(report, None), report.made
+        self._charges = charges
+        if made is None or report.level is None or charges is None:
+            return
+        if self._told and self._told[0] is charges and made >= self._told[1]:
+            if made - self._told[1] <= 2 * OBEY:
+                self._delays = [*self._delays[-4:], made - self._told[1]]
+            self._told = None
+        if not charges:
+            self._reports = []
+        elif not self._reports or made > self._reports[-1][0]:
+            self._reports = [*self._reports[-RATE_REPORTS:], (made, report.level)]
+            self._rate = self._learn_rate(report) or self._rate
+
+    def _learn_rate(self, report: Report) -> float | None:
+        """From the reports, which are whole percents: every pair of them gives the rate a lower and an upper bound.
+
+        Only the latest reports count, since a battery charges slower near full. Until they tell it well, the car's own
+        estimate of the remaining time does, within those bounds.
+        """
+        low, high = 0.0, math.inf
+        for made, level in self._reports:
+            for later, more in self._reports:
+                if later > made:
+                    minutes = (later - made) / timedelta(minutes=1)
+                    low, high = max(low, (more - level - 1) / minutes), min(high, (more - level + 1) / minutes)
+        if low > 0 and high < math.inf and abs(high - low) <= (low + high) / 8:
+            return (low + high) / 2
+        guess = self._rate
+        if report.remaining and report.level is not None:
+            guess = guess or (100 - report.level) / report.remaining
+        if guess is None:
+            return (low + high) / 2 if low > 0 and high < math.inf else None
+        return min(max(guess, low), max(low, high))
+
+    def level(self, now: datetime) -> float | None:
+        """The state of charge now; None without a report of a running charge that is fresh enough."""
+        if not self._reports or self._rate is None or now - self._reports[-1][0] > ESTIMATE_AGE:
+            return None
+        made, level = self._reports[-1]
+        # Each report says where the charge was, give or take a point: together they say it better
+        lines = [past + self._rate * ((made - when) / timedelta(minutes=1)) for when, past in self._reports]
+        at_report = min(max((max(lines) + min(lines) + 1) / 2, level), level + 1)
+        return min(at_report + self._rate * max(0.0, (now - made) / timedelta(minutes=1)), 100.0)
+
+    def left(self, now: datetime) -> timedelta | None:
+        """How long until the limit; not negative."""
+        level = self.level(now)
+        if level is None or not self._rate:
+            return None
+        return timedelta(minutes=min(max(0.0, self.limit - level) / self._rate, WEEK_MINUTES))
+
+    def stop_in(self, now: datetime) -> timedelta | None:
+        """How long until the car must be told, to stop at the limit; not negative."""
+        left = self.left(now)
+        return None if left is None else max(left - self.delay, timedelta(0))
+
+    def adjust(self, action: Action, report: Report, now: datetime) -> Action:
+        """Stop before the limit is reported, and do not take up again what stopped a point short of it.
+
+        A charge that stopped shorter is taken up once.
+        """
+        if action is Action.ALWAYS and (self.level(now) or 0) >= self.always_below:
+            action = Action.WINDOW  # which ends by itself, unlike "always"
+        if action is Action.ALWAYS or not report.plugged_in or report.level is None:
+            self.blocked = False
+            return action
+        if self.blocked:
+            stopped = charging(report, None) is False and (self._told is None)
+            short = stopped and report.level < self.limit - 1 and self.stops < MOST_STOPS
+            self.blocked = action is Action.BLOCK or not short
+        elif action is Action.BLOCK or self.stop_in(now) == timedelta(0):
+            self.blocked = True
+            self.stops += 1
+        return Action.BLOCK if self.blocked else action
 
 
 # ---------------------------------------------------------------- the car in Renault's cloud
@@ -1217,6 +1352,7 @@ class Controller:
         self.way = 0  # of the dialect's ways to block: the one that is used now
         self._others: list[dict[str, Any]] = []  # the owner's schedules beside ours
         self.watch = Watch(None, clock())
+        self.forecast = Forecast(settings.limit, settings.always_below) if settings.predict_stop else None
         self.delay = POLL_INTERVAL  # until the next poll
         self._notify = notify or (lambda _: None)
         self._occasions: set[str] = set()  # of which the owner has been notified
@@ -1235,7 +1371,11 @@ class Controller:
 
     def left_with(self) -> str:
         """What becomes of the car while nobody tells it anything."""
-        return left_with(self.held or Held(), self.clock().astimezone(self.settings.zone), self.settings.limit)
+        return left_with(self.held or Held(), self._local(), self.settings.limit)
+
+    def _local(self) -> datetime:
+        """The time on the car's clock."""
+        return self.clock().astimezone(self.settings.zone)
 
     def try_poll(self, last: bool = False) -> bool:
         """Poll once and set `delay`; a poll that fails is one line and False. Raises ConfigError."""
@@ -1278,18 +1418,33 @@ class Controller:
         at_start = self.held is None
         if at_start:
             self.held = self._learn(vehicle)
+            blocked = self.held.mode is Mode.DELAYED or self.held.window == block_window(self._local(), self.held.window)
+            if self.forecast and blocked:  # by the process before this one
+                self.forecast.stops, self.forecast.blocked = 1, True
         report = Report.from_attributes(self.car.battery_status())
         self._answered = self.clock()
         self._occasions -= {"login", "cloud"}
-        local = self._answered.astimezone(settings.zone)
-        self.tell(status_line(report, local, settings.limit))
+        local = self._local()
+        line = status_line(report, local, settings.limit)
+        if self.forecast:
+            self.forecast.see(report)
+            level, left = self.forecast.level(local), self.forecast.left(local)
+            if level is not None and left is not None and not self.forecast.blocked:
+                line += f" ~{level:.0f}% now, stop in {math.ceil(left / timedelta(minutes=1))}min"
+        self.tell(line)
         for oddity in report.oddities:
             self._say_once(oddity, f"the car reports {oddity}, which nobody has explained yet: taken as unknown")
-        action = decide(report, settings)
+        reason = action = decide(report, settings)
+        if self.forecast:
+            action = self.forecast.adjust(action, report, local)
+            stop_in = self.forecast.stop_in(local)
+            if action in (Action.WINDOW, Action.ALWAYS) and stop_in is not None:
+                self.delay = min(max(stop_in, EXTRA_POLL), POLL_INTERVAL)
         low = action is Action.ALWAYS and not report.plugged_in
         self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
         again = self._verify(report, action, local, at_start)
-        self.tell(REASONS[action] + (f" {report.level:g} %" * (action is Action.BLOCK)))
+        early = f" (predicted: {settings.limit:g} % when the car obeys)" if reason is not action else ""
+        self.tell(REASONS[action] + (f" {report.level:g} %{early}" * (action is Action.BLOCK)))
         steps = self._steps(report, action, local, again)
         if action in (Action.WINDOW, Action.BLOCK) and not {step.call for step in steps} - {Call.MODE, Call.START}:
             self.tell("no need to update car schedule as same as requested setting")
@@ -1331,7 +1486,8 @@ class Controller:
         """What the car is to be told now, by the calls it listens to."""
         held, dialect = self.held or Held(), self.car.vehicle().dialect
         calls = {Action.ALWAYS: (dialect.always,), Action.WINDOW: dialect.window, Action.WAIT: ()}
-        steps = plan(calls.get(action, dialect.blocks[self.way]), action, local, held, self._others)
+        left = self.forecast.left(local) if self.forecast else None
+        steps = plan(calls.get(action, dialect.blocks[self.way]), action, local, held, self._others, left)
         after = steps[-1].held if steps else held
         if dialect.start is Call.START:
             start = should_start(report, action) and not self.watch.start_asked
@@ -1387,6 +1543,8 @@ class Controller:
             self.held = (self.held or Held()).common(step.held)
             self.car.send(step.call, step.value)
             self.held = step.held
+            if self.forecast and self.watch.charge is not None:
+                self.forecast.told(self.watch.charge, self.clock())
             self.watch.start_asked = self.watch.start_asked or step.call in (Call.START, Call.KCM_START)
 
     def _say_once(self, key: str, line: str) -> None:
@@ -1406,7 +1564,7 @@ class Controller:
 # ---------------------------------------------------------------- the command line
 
 DEMO_PACE = 0.3  # seconds of real time for a poll interval
-DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD")
+DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
 DEMO_POLLS = 42  # at the most: the demo stays under 15 seconds whatever the thresholds are
 
 
@@ -1415,18 +1573,19 @@ def demo(settings: Settings, model: str, stop: threading.Event) -> int:
     begin = datetime.now(settings.zone).replace(hour=12, minute=49, second=32)  # a time without its own schedule
     car = SimulatedZoe(begin, model=model)
     at_first = car.level
+    controller = Controller(settings, car, lambda: car.local)
     over: list[bool] = []
 
     def wait(seconds: float) -> bool:
         car.advance(car.local + timedelta(seconds=seconds))
-        over.append(car.attributes["batteryLevel"] >= settings.limit and not car.charging)
+        over.append(controller.watch.charge is False and not car.charging)
         return stop.wait(DEMO_PACE) or over[-2:] == [True, True] or len(over) >= DEMO_POLLS
 
-    Controller(settings, car, lambda: car.local).run(wait)
+    controller.run(wait)
     if over and over[-1]:
         hours, past = (car.local - begin) / timedelta(hours=1), car.level - max(settings.limit, at_first)
-        end = f"stopped at {car.level:.1f} %, {past:.1f} points past the limit"
-        say(f"demo: blocked at {settings.limit:g} %, the simulated car {end}, after {hours:.1f} simulated hours")
+        end = f"{abs(past):.1f} points {'past' if past >= 0 else 'before'} the limit, after {hours:.1f} simulated hours"
+        say(f"demo: blocked at {settings.limit:g} %, the simulated car stopped at {car.level:.1f} %, {end}")
     else:
         end = "charging" if car.charging else "not charging"
         say(f"demo: ended before the limit of {settings.limit:g} %, the simulated car is {end} at {car.level:.1f} %")
