@@ -22,6 +22,7 @@ Environment variables, see .env.example; an empty one counts as not set:
   VEHICLE_TZ                         the car's time zone [this machine's]
   MAX_CHARGE_THRESHOLD               the limit, percent [85]
   ALWAYS_CHARGE_AT_THRESHOLD         below it the car always charges [65]
+  PREDICT_STOP                       1: stop at the limit, by prediction [0]
   NOTIFY_COMMAND                     run with a message as last argument [none]
   KAMEREON_ROOT_URL, GIGYA_ROOT_URL  Renault's servers [those for Europe]
 Log in once with `pyze login`. Exit status 2: usage, configuration or login."""
@@ -81,6 +82,7 @@ BLOCK_CLEARANCE = timedelta(hours=24)  # schedules repeat weekly: a block moves 
 RESTORE_INTERVAL, RESTORE_TRIES = timedelta(minutes=1), 16  # for a command to reach the car, and some to spare
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 RATE_REPORTS = 3  # this many reports before the last one tell the charge rate
+CAUTION = 0.92  # how much of the predicted time a window is given before it ends at the next quarter hour
 EXTRA_POLL = timedelta(seconds=30)  # the soonest
 ESTIMATE_AGE = timedelta(minutes=90)  # no estimate from an older report
 MOST_STOPS = 2  # in one charge
@@ -472,8 +474,8 @@ def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
     duration = WINDOW_MINUTES
     if left is not None:
         begun = timedelta(minutes=local.minute % 15, seconds=local.second)
-        # A minute early, so that an estimate a little late does not cost a quarter of an hour more
-        duration = min(max(math.ceil((begun + left - timedelta(minutes=1)) / QUARTER), 1) * 15, WINDOW_MINUTES)
+        # A little early, so that an estimate a little late does not cost a quarter of an hour more
+        duration = min(max(math.ceil((begun + left * CAUTION) / QUARTER), 1) * 15, WINDOW_MINUTES)
     return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, duration)
 
 
@@ -712,6 +714,7 @@ class Forecast:
                 self._delays = [*self._delays[-4:], made - self._told[1]]
             self._told = None
         if not charges:
+            self.stops += bool(self._reports) and not self.blocked  # by its window's end, or someone else
             self._reports = []
         elif not self._reports or made > self._reports[-1][0]:
             self._reports = [*self._reports[-RATE_REPORTS:], (made, report.level)]
@@ -774,6 +777,8 @@ class Forecast:
             stopped = charging(report, None) is False and (self._told is None)
             short = stopped and report.level < self.limit - 1 and self.stops < MOST_STOPS
             self.blocked = action is Action.BLOCK or not short
+        elif self.stops and charging(report, None) is False and report.level >= self.limit - 1:
+            self.blocked = True  # the window's end has stopped it
         elif action is Action.BLOCK or self.stop_in(now) == timedelta(0):
             self.blocked = True
             self.stops += 1
@@ -1418,9 +1423,9 @@ class Controller:
         at_start = self.held is None
         if at_start:
             self.held = self._learn(vehicle)
-            blocked = self.held.mode is Mode.DELAYED or self.held.window == block_window(self._local(), self.held.window)
-            if self.forecast and blocked:  # by the process before this one
-                self.forecast.stops, self.forecast.blocked = 1, True
+            window = self.held.window
+            if self.forecast and (self.held.mode is Mode.DELAYED or window == block_window(self._local(), window)):
+                self.forecast.stops, self.forecast.blocked = 1, True  # by the process before this one
         report = Report.from_attributes(self.car.battery_status())
         self._answered = self.clock()
         self._occasions -= {"login", "cloud"}

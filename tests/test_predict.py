@@ -46,7 +46,8 @@ def test_the_short_benchmark_keeps_its_figures():
         if predict and lockout:
             assert max(result.late for result in results) <= 15, power
         elif predict:
-            assert (sum(over) / len(over) <= 1, max(over) <= 4), (power, over) == (True, True)
+            assert sum(over) / len(over) <= 1, (power, over)
+            assert max(over) <= 4, (power, over)
             assert max(result.undershoot for result in results) <= 2, power
         elif power >= 11 and not lockout:
             assert max(over) > 2.5  # what the prediction is measured against
