@@ -32,17 +32,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import io
 import json
 import logging
 import math
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -62,6 +63,8 @@ try:
     from requests.adapters import HTTPAdapter
 except ModuleNotFoundError as error:
     raise SystemExit(f"chargeto: the package {error.name} is missing: start it as the README says") from None
+except KeyboardInterrupt:  # loading takes a moment
+    raise SystemExit(130) from None
 
 # renault.md in the comments below: our notes on Renault's cloud, by section; RA#n: issues of hacf-fr/renault-api.
 
@@ -169,7 +172,8 @@ class Settings:
                 f" (without a value they are {cls.limit:g} and {cls.always_below:g})"
             )
         zone, zone_name = _zone(given.get("VEHICLE_TZ"), found)
-        account = given.get("KAMEREON_ACCOUNT_ID") or given.get("KAMERON_ACCOUNT_ID")  # the spec's spelling
+        account_name = "KAMEREON_ACCOUNT_ID" if "KAMEREON_ACCOUNT_ID" in given else "KAMERON_ACCOUNT_ID"  # the spec's
+        account = given.get(account_name)
         keys = {}
         for name, place in (("KAMEREON_API_KEY", "KAMEREON_APIKEY"), ("GIGYA_API_KEY", "GIGYA_KEY_EU")):
             keys[name] = given.get(name) or (stored or {}).get(name.lower().replace("_", "-"), "")
@@ -178,7 +182,7 @@ class Settings:
                     f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
                     " https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py"
                 )
-        for name, value in (*keys.items(), ("KAMEREON_ACCOUNT_ID", account or "")):
+        for name, value in (*keys.items(), (account_name, account or "")):
             if not re.fullmatch(r"[\w.~+/=-]*", value, re.ASCII):  # not shown: it may be secret
                 found.append(f"{name} holds a character that no key or account has: copy it again")
         login = {"gigya"} if account or "kamereon-account" in (stored or {}) else {"gigya", "gigya-person-id"}
@@ -195,7 +199,7 @@ class Settings:
         if found:
             raise ConfigError(*found)
         return cls(
-            zone, zone_name, limit, always_below, given.get("SPECIFIC_VIN", "").upper() or None, account,
+            zone, zone_name, limit, always_below, given.get("SPECIFIC_VIN"), account,
             keys["KAMEREON_API_KEY"], keys["GIGYA_API_KEY"], roots[0], roots[1], notify, predict == "1",
         )  # fmt: skip
 
@@ -203,12 +207,8 @@ class Settings:
 def _percent(name: str, given: Mapping[str, str], default: float, faults: list[str]) -> float:
     """A threshold; NaN, which is neither above nor below another, when it is at fault."""
     value = given.get(name, str(default))
-    try:
-        percent = float(value)
-    except ValueError:
-        percent = math.nan
-    if 0 <= percent <= 100:
-        return percent
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", value) and float(value) <= 100:
+        return float(value)
     faults.append(f"{name}={value} is not a number from 0 to 100: give percent, for example {default:g}")
     return math.nan
 
@@ -216,7 +216,9 @@ def _percent(name: str, given: Mapping[str, str], default: float, faults: list[s
 def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
     """The car's zone: pytz for a name, dateutil for this machine's own."""
     if name is None:
-        local = dateutil.tz.gettz() or dateutil.tz.tzlocal()
+        local = dateutil.tz.gettz()
+        if local is None or isinstance(local, dateutil.tz.tzstr):  # a tzstr reads TZ=UTC+3 the wrong way round
+            local = dateutil.tz.tzlocal()
         return local, f"{datetime.now(local).tzname() or 'UTC'} (this machine's zone)"
     try:
         return pytz.timezone(name), name
@@ -234,7 +236,9 @@ def _root(name: str, given: Mapping[str, str], faults: list[str]) -> str | None:
     value = given.get(name)
     if value is None:
         return None
-    server = r"(https://[a-z\d.-]+|http://(localhost|127\.[\d.]+|\[::1\]))(:\d{1,5})?(/[\w./-]*)?"
+    label = r"[a-z\d]([a-z\d-]{0,61}[a-z\d])?"
+    loopback = r"localhost|127(\.\d{1,3}){3}|\[::1\]"
+    server = rf"(https://({label}(\.{label})*|\[::1\])|http://({loopback}))(:[1-9]\d{{0,3}}|:[1-5]\d{{4}}|:6[0-4]\d{{3}})?(/[\w./-]*)?"
     if not re.fullmatch(server, value, re.ASCII | re.IGNORECASE):
         shown = value.rpartition("@")[2]  # what stands before an @ may be a password
         faults.append(f"{name}={shown} must be https://HOST (http:// only for a server on this machine)")
@@ -327,10 +331,10 @@ class Report:
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Report:
         """Read a battery-status answer; any field may be missing, null or nonsense."""
 
-        def number(name: str, least: float = -math.inf, most: float = math.inf) -> float | None:
-            value = attributes.get(name)
-            usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            return cast(float, value) if usable and least <= cast(float, value) <= most else None
+        def number(name: str, least: float = -1e12, most: float = 1e12) -> float | None:
+            value: Any = attributes.get(name)
+            # Not math.isfinite: an integer may be too long for it
+            return value if type(value) in (int, float) and least <= value <= most else None
 
         updated = attributes.get("timestamp")
         try:
@@ -429,7 +433,7 @@ class Held:
         if mode is Mode.DELAYED:
             with contextlib.suppress(TypeError, ValueError):  # without it the delay is renewed
                 until = dateutil.parser.isoparse(attributes.get("startDateTime") or attributes.get("dateTime") or "")
-                until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
+                until = until.astimezone(timezone.utc) if until.tzinfo else until.replace(tzinfo=timezone.utc)
         return cls(mode, Window.from_schedules(attributes.get("schedules")), until)
 
 
@@ -492,10 +496,13 @@ def opens_within(window: Window, local: datetime, span: timedelta) -> bool:
 
     It walks true time and looks at the car's clock on the way, so that a clock change needs no rule of its own.
     """
-    start, zone = local.astimezone(timezone.utc), local.tzinfo
     if (DAYS.index(window.day) - local.weekday()) % 7 > 2:
         return False  # no clock change brings it near enough to look
-    return any(window.open_at((start + step * POLL_INTERVAL).astimezone(zone)) for step in range(span // POLL_INTERVAL))
+    now = local.astimezone(timezone.utc)
+    at = now.replace(minute=now.minute // 5 * 5, second=0, microsecond=0)
+    while at < now + span and not window.open_at(at.astimezone(local.tzinfo)):
+        at += POLL_INTERVAL
+    return at < now + span
 
 
 def plan(
@@ -512,9 +519,9 @@ def plan(
     schedules = f"scheduling on {window.day} @ {window.start_time} for {window.duration} minutes{why}"
     always = "setting charge mode to always"
     mode = Mode.ALWAYS if action is Action.ALWAYS else Mode.SCHEDULED
-    until = held.until
-    if until is None or until - local < DELAY / 2:
-        until = (local + DELAY).replace(microsecond=0)
+    now, until = local.astimezone(timezone.utc), held.until
+    if until is None or until - now < DELAY / 2:
+        until = (now + DELAY).replace(microsecond=0)
     delay = f"delaying the charge to {until.astimezone(local.tzinfo):%A %H:%M}{why}"
     steps: list[Step] = []
     for call in calls:
@@ -1068,7 +1075,7 @@ class Renault(Car):
                 lambda: [Vehicle.from_link(link) for link in self._kamereon.get_vehicles()["vehicleLinks"]]
             )
             for vehicle in found:
-                if wanted in (None, vehicle.vin.upper()):
+                if wanted is None or wanted.upper() == vehicle.vin.upper():
                     if vehicle.model in OWN_LIMIT:
                         raise ConfigError(
                             f"{vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes no"
@@ -1113,12 +1120,12 @@ class SimulatedZoe(Car):
         report_every: timedelta = timedelta(minutes=10), delay: timedelta = timedelta(minutes=5),
         idle_report_every: timedelta | None = None, model: str = "X101VE", deaf: bool = False,
     ) -> None:  # fmt: skip
-        self.local = local  # the car's own clock, aware
+        self.now, self.zone = local.astimezone(timezone.utc), local.tzinfo
         self.level, self.power, self.capacity = level, power, capacity
         self.report_every, self.idle_report_every, self.delay = report_every, idle_report_every, delay
         self.plugged, self.powered, self.charging = True, True, False  # powered: the charging station gives current
         self.model, self.deaf = model, deaf
-        self.mode, self.until = "scheduled", local
+        self.mode, self.until = "scheduled", self.now
         night = {"startTime": "T02:00Z", "duration": 240}
         self.schedules: list[dict[str, Any]] = [{"id": 1, "activated": True, **{day: dict(night) for day in DAYS}}]
         self._started = False  # asked to start; holds until a schedule says otherwise
@@ -1143,7 +1150,7 @@ class SimulatedZoe(Car):
 
     def send(self, call: Call, value: Any = None) -> None:
         """The cloud has accepted it; it reaches the car after the delay."""
-        self._on_the_way.append((self.local + self.delay, call, value))
+        self._on_the_way.append((self.now + self.delay, call, value))
 
     def redact(self, text: str) -> str:
         """It has no secrets."""
@@ -1155,25 +1162,30 @@ class SimulatedZoe(Car):
         self._update()
         self._report()
 
+    @property
+    def local(self) -> datetime:
+        """The car's own clock."""
+        return self.now.astimezone(self.zone)
+
     def advance(self, until: datetime) -> None:
         """Let time pass."""
-        zone = self.local.tzinfo
-        while self.local < until:
-            step = min(self.STEP, until - self.local)
+        until = until.astimezone(timezone.utc)
+        while self.now < until:
+            step = min(self.STEP, until - self.now)
             if self.charging:
                 slowing = min(1.0, 0.4 + (100 - self.level) * 0.03)  # near full, as batteries do: from 80 % on
                 gain = self.power * slowing * (step / timedelta(hours=1)) / self.capacity * 100
                 self.level = min(100.0, self.level + gain)
-            self.local = (self.local.astimezone(timezone.utc) + step).astimezone(zone)
+            self.now += step
             self._update()
             every = self.report_every if self.charging else self.idle_report_every
-            if every and self.local - self._reported >= every:
+            if every and self.now - self._reported >= every:
                 self._report()
 
     def _update(self) -> None:
         """Obey what has arrived, then charge or not by what the car holds."""
-        arrived = [entry for entry in self._on_the_way if entry[0] <= self.local]
-        self._on_the_way = [entry for entry in self._on_the_way if entry[0] > self.local]
+        arrived = [entry for entry in self._on_the_way if entry[0] <= self.now]
+        self._on_the_way = [entry for entry in self._on_the_way if entry[0] > self.now]
         for _, call, value in arrived:
             if (self.model in DIALECTS) != (call in (Call.KCM_SCHEDULES, Call.KCM_START, Call.KCM_DELAY)):
                 pass  # not a call for this car: accepted and ignored (renault.md 3)
@@ -1189,7 +1201,7 @@ class SimulatedZoe(Car):
             elif call is Call.SCHEDULES or not self.deaf:
                 self.schedules, self._started = value, False
                 self.mode = "scheduled" if call is Call.KCM_SCHEDULES else self.mode
-        if self.mode == "delayed" and self.local >= self.until:
+        if self.mode == "delayed" and self.now >= self.until:
             self.mode = "always"
         window_open = self._window_open()
         if self._was_open and not window_open:
@@ -1203,7 +1215,8 @@ class SimulatedZoe(Car):
 
     def _window_open(self) -> bool:
         """Whether the weekly schedule, read as the car reads it, lets it charge now."""
-        minute = (self.local.weekday() * 24 + self.local.hour) * 60 + self.local.minute
+        local = self.local
+        minute = (local.weekday() * 24 + local.hour) * 60 + local.minute
         for schedule in self.schedules:
             for day, charge in schedule.items():
                 if schedule["activated"] and day in DAYS and charge:
@@ -1213,10 +1226,10 @@ class SimulatedZoe(Car):
         return False
 
     def _report(self) -> None:
-        self._reported = self.local
+        self._reported = self.now
         waiting = 0.2 if self.level >= 100 else 0.1
         self.attributes = {
-            "timestamp": self.local.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
             "batteryLevel": int(self.level),
             "plugStatus": int(self.plugged),
             "chargingStatus": 1.0 if self.charging else waiting if self.plugged else 0.0,
@@ -1231,6 +1244,16 @@ class SimulatedZoe(Car):
 def own_path(state: str, vin: str) -> str:
     """The file that keeps a car's own charge mode and schedules."""
     return os.path.join(state, re.sub(r"\W", "", vin) + ".json")
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write a file of mode 0600, whole or not at all. Raises OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
 
 
 def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None:
@@ -1250,20 +1273,6 @@ def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None
             os.replace(path, path + ".damaged")
         tell(f"your saved schedule {path} is damaged, it is kept as {path}.damaged")
     return None
-
-
-def write_own(path: str, own: Mapping[str, Any], tell: Callable[[str], None]) -> None:
-    """Save the owner's charging settings, whole or not at all, and never over others."""
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        if not os.path.exists(path):
-            with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as file:  # mode 0600
-                json.dump(own, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(file.name, path)
-    except OSError as error:
-        tell(f"your schedule cannot be saved in {path}: {error.strerror}")
 
 
 def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], tell: Callable[[str], None]) -> int:
@@ -1290,6 +1299,8 @@ def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], 
         mine = clean_schedules(now.get("schedules"))
         if MODES.get(str(now.get("mode"))) is mode and (mode is Mode.ALWAYS or all(item in mine for item in schedules)):
             os.remove(path)
+            with contextlib.suppress(OSError):
+                os.remove(path + ".asked")
             tell(f"restored: {describe(own)}")
             return 0
         tell("waiting for the car to take it over")
@@ -1362,6 +1373,7 @@ class Controller:
         self._notify = notify or (lambda _: None)
         self._occasions: set[str] = set()  # of which the owner has been notified
         self._refused = 0  # polls in a row that Renault's quota or login refused
+        self._updated: str | None = None  # the car's last report
         self._answered = clock()  # when the cloud last answered
         self._said: dict[str, str] = {}  # lines that are told again only when they change
 
@@ -1427,13 +1439,14 @@ class Controller:
             if self.forecast and (self.held.mode is Mode.DELAYED or window == block_window(self._local(), window)):
                 self.forecast.stops, self.forecast.blocked = 1, True  # by the process before this one
         report = Report.from_attributes(self.car.battery_status())
+        self._updated = report.updated
         self._answered = self.clock()
         self._occasions -= {"login", "cloud"}
-        local = self._local()
+        now, local = self._answered, self._local()
         line = status_line(report, local, settings.limit)
         if self.forecast:
             self.forecast.see(report)
-            level, left = self.forecast.level(local), self.forecast.left(local)
+            level, left = self.forecast.level(now), self.forecast.left(now)
             if level is not None and left is not None and not self.forecast.blocked:
                 line += f" ~{level:.0f}% now, stop in {math.ceil(left / timedelta(minutes=1))}min"
         self.tell(line)
@@ -1441,8 +1454,8 @@ class Controller:
             self._say_once(oddity, f"the car reports {oddity}, which nobody has explained yet: taken as unknown")
         reason = action = decide(report, settings)
         if self.forecast:
-            action = self.forecast.adjust(action, report, local)
-            stop_in = self.forecast.stop_in(local)
+            action = self.forecast.adjust(action, report, now)
+            stop_in = self.forecast.stop_in(now)
             if action in (Action.WINDOW, Action.ALWAYS) and stop_in is not None:
                 self.delay = min(max(stop_in, EXTRA_POLL), POLL_INTERVAL)
         low = action is Action.ALWAYS and not report.plugged_in
@@ -1468,10 +1481,9 @@ class Controller:
         charge = {Action.BLOCK: False, Action.WAIT: None}.get(action, report.plugged_in or None)
         lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(local)
         if charge != self.watch.charge or lapsed:
-            self.watch = Watch(charge, local, report)
-            # Another process wrote this window less than a quarter of an hour ago, and asked for the start with it
-            self.watch.start_asked = at_start and held == Held(Mode.SCHEDULED, rolling_window(local))
-        again = not self.dry_run and self.watch.disobeys(report, local)
+            self.watch = Watch(charge, self._answered, report)
+            self.watch.start_asked = at_start and report.updated is not None and report.updated == self._asked()
+        again = not self.dry_run and self.watch.disobeys(report, self._answered)
         if again and charge:
             self.tell("the car does not charge though it should: asking what it holds, and telling it again")
             self.held = Held.from_attributes(self._ask_settings())
@@ -1491,7 +1503,7 @@ class Controller:
         """What the car is to be told now, by the calls it listens to."""
         held, dialect = self.held or Held(), self.car.vehicle().dialect
         calls = {Action.ALWAYS: (dialect.always,), Action.WINDOW: dialect.window, Action.WAIT: ()}
-        left = self.forecast.left(local) if self.forecast else None
+        left = self.forecast.left(self._answered) if self.forecast else None
         steps = plan(calls.get(action, dialect.blocks[self.way]), action, local, held, self._others, left)
         after = steps[-1].held if steps else held
         if dialect.start is Call.START:
@@ -1521,14 +1533,25 @@ class Controller:
             own = read_own(path, self.tell)
             if own is None and held.mode and not held.is_ours:
                 own = {name: attributes.get(name) for name in ("mode", "schedules")}
-                if not self.dry_run:
-                    write_own(path, own, self.tell)
+                try:
+                    if not self.dry_run and not os.path.exists(path):
+                        write_whole(path, json.dumps(own))
+                except OSError as error:
+                    self.tell(f"your schedule cannot be saved in {path}: {error.strerror}")
             if own:
                 self.tell(f"your schedule: {describe(own)}; restore it with --restore")
         if vehicle.dialect is KCM:
             mine = clean_schedules((own or attributes).get("schedules"), range(2, 6))
             self._others = [{**schedule, "activated": False} for schedule in mine]
         return held
+
+    def _asked(self) -> str | None:
+        """The report on which a process before this one asked the car to start."""
+        with contextlib.suppress(OSError, ValueError):  # there is none
+            if self.state:
+                with open(own_path(self.state, self.car.vehicle().vin) + ".asked", encoding="utf-8") as file:
+                    return file.read()
+        return None
 
     def _ask_settings(self) -> Mapping[str, Any]:
         """Ask for the charging settings; empty when the car or the cloud does not answer that."""
@@ -1542,15 +1565,19 @@ class Controller:
 
     def _send(self, step: Step) -> None:
         """Tell the car. Only what was accepted counts; a request that failed may have reached the car or not."""
-        if step.line:
-            self.tell(step.line)
+        if step.line or self.dry_run:
+            self.tell(step.line or "setting charge mode to scheduled")
         if not self.dry_run:
             self.held = (self.held or Held()).common(step.held)
             self.car.send(step.call, step.value)
             self.held = step.held
             if self.forecast and self.watch.charge is not None:
                 self.forecast.told(self.watch.charge, self.clock())
-            self.watch.start_asked = self.watch.start_asked or step.call in (Call.START, Call.KCM_START)
+            if step.call in (Call.START, Call.KCM_START):
+                self.watch.start_asked = True
+                if self.state and self._updated:
+                    with contextlib.suppress(OSError):  # at worst a restart asks once more
+                        write_whole(own_path(self.state, self.car.vehicle().vin) + ".asked", self._updated)
 
     def _say_once(self, key: str, line: str) -> None:
         if self._said.get(key) != line:
@@ -1573,22 +1600,23 @@ DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESH
 DEMO_POLLS = 42  # at the most: the demo stays under 15 seconds whatever the thresholds are
 
 
-def demo(settings: Settings, model: str, stop: threading.Event) -> int:
+def demo(settings: Settings, model: str, stop: Stop) -> int:
     """Charge a simulated car from 60 % with the real loop, then say where it stopped."""
-    begin = datetime.now(settings.zone).replace(hour=12, minute=49, second=32)  # a time without its own schedule
-    car = SimulatedZoe(begin, model=model)
+    noon = datetime.now(settings.zone).replace(hour=12, minute=49, second=32)  # a time without its own schedule
+    car = SimulatedZoe(noon, model=model)
+    begin = car.now
     at_first = car.level
-    controller = Controller(settings, car, lambda: car.local)
+    controller = Controller(settings, car, lambda: car.now)
     over: list[bool] = []
 
     def wait(seconds: float) -> bool:
-        car.advance(car.local + timedelta(seconds=seconds))
+        car.advance(car.now + timedelta(seconds=seconds))
         over.append(controller.watch.charge is False and not car.charging)
         return stop.wait(DEMO_PACE) or over[-2:] == [True, True] or len(over) >= DEMO_POLLS
 
     controller.run(wait)
     if over and over[-1]:
-        hours, past = (car.local - begin) / timedelta(hours=1), car.level - max(settings.limit, at_first)
+        hours, past = (car.now - begin) / timedelta(hours=1), car.level - max(settings.limit, at_first)
         end = f"{abs(past):.1f} points {'past' if past >= 0 else 'before'} the limit, after {hours:.1f} simulated hours"
         say(f"demo: blocked at {settings.limit:g} %, the simulated car stopped at {car.level:.1f} %, {end}")
     else:
@@ -1598,6 +1626,24 @@ def demo(settings: Settings, model: str, stop: threading.Event) -> int:
 
 
 USAGE = "chargeto.py [--once | --restore] [--dry-run] | --demo [--model MODEL] | --help | --version"
+
+
+class Stop:
+    """A sleep that a signal ends. A pipe, since an Event's lock can be held when the signal comes."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it has been told often enough
+            os.write(self._write, b".")
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; True when it is time to stop."""
+        return bool(select.select([self._read], [], [], seconds)[0])
 
 
 def utc_now() -> datetime:
@@ -1620,9 +1666,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
         return 0
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a car's name may not fit a plain terminal
+    stop = Stop()
     try:
         stored: Mapping[str, str] | None = None
         faults: Sequence[str] = ()
@@ -1650,7 +1696,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"stopped: {controller.left_with()}")
     except ConfigError as error:
         for fault in error.faults:
-            print(f"chargeto: {fault}", file=sys.stderr)
+            print("chargeto:", " ".join(fault.split()), file=sys.stderr)
         return 2
     except CarError as error:  # of --restore; what is saved stays saved
         say(str(error))

@@ -16,7 +16,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cloud import World
 
@@ -170,11 +170,6 @@ def main() -> int:
         print(f"{len(cases)} charges, limit {LIMIT} %\n{tables(cases, results)}")
     picture(Path(__file__).with_name("benchmark.svg"))
     return 0
-
-
-def worst(case: Any, results: Any) -> Any:
-    """The case that came out worst."""
-    return max(zip(case, results), key=lambda pair: pair[1].overshoot)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class Cloud:
             "registrationNumber": "AB-123-CD", "brand": {"label": "RENAULT"}, "model": {"code": car.model, "label": "ZOE"},
         }}]}
         self.log: list[tuple[datetime, str, Any]] = []  # when, "METHOD what", attributes of the body
+        self.answers: list[int] = []  # the status of every answer
         self.faults: list[tuple[str, Any]] = []  # (part of "METHOD what", what happens): each is used once, in order
         self.always: dict[str, Any] = {}  # the same, for as long as it stands here
         self.token = TOKEN
@@ -207,6 +208,7 @@ class Cloud:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 status, content, *extra = answer
+                cloud.answers.append(status)
                 raw = content if isinstance(content, bytes) else json.dumps(content).encode()
                 lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(raw)}", *extra, "", ""]
                 self.wfile.write("\r\n".join(lines).encode() + raw)

@@ -106,7 +106,7 @@ class Life:
             assert "Traceback" not in "".join(self.world.lines[-20:])
             del self.world.lines[:-60], self.world.notified[:-5]
             if len(self.cloud.log) > 100:
-                del self.cloud.log[:-60]
+                del self.cloud.log[:-60], self.cloud.answers[:]
         return self.checks
 
 

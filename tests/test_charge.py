@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -197,13 +196,42 @@ def test_a_restart_repeats_nothing(world, level):
     assert len(story.cloud.writes()) == before
 
 
-def test_a_restart_in_the_same_quarter_hour_does_not_ask_for_the_start_again(world):
-    story = world("2026-05-05T10:01:00Z", level=70, delay=timedelta(seconds=1))
+@pytest.mark.parametrize("level", [40, 70])
+def test_a_restart_does_not_ask_for_the_start_again_until_the_car_has_reported(world, tmp_path, level):
+    story = world("2026-05-05T10:12:00Z", level=level)
+    story.state = str(tmp_path)
+    report(story, level, 0.1)
+    for _ in range(4):
+        story.restart()
+        story.poll()
+    assert wrote(story).count("charging-start") == 1
+    report(story, level, 0.1)
+    story.restart()
+    story.poll()
+    assert wrote(story).count("charging-start") == 2
+
+
+def test_a_start_that_was_refused_is_asked_for_after_a_restart(world, tmp_path):
+    story = world("2026-05-05T10:01:00Z", level=70)
+    story.state = str(tmp_path)
     report(story, 70, 0.1)
+    story.restart()
+    story.cloud.faults.append(("charging-start", (500, {"errors": [{"errorCode": "err.tech.500"}]})))
     story.poll()
     story.restart()
     story.poll()
-    assert wrote(story) == ["charge-schedule", "charging-start"]
+    assert wrote(story).count("charging-start") == 2
+
+
+@pytest.mark.parametrize("mode", ["delayed", "odd", None])
+def test_a_low_battery_is_charged_always_whatever_the_car_was_set_to(world, mode):
+    story = world(level=40)
+    story.cloud.always["GET charging-settings"] = 200, {"data": {"attributes": {"mode": mode, "schedules": []}}}
+    if mode is None:
+        story.cloud.always["GET charging-settings"] = 501, {"errors": [{"errorCode": "err.tech.501"}]}
+    story.run(minutes=30)
+    assert wrote(story)[0] == "charge-mode"
+    assert story.car.charging
 
 
 def test_a_car_that_does_not_tell_its_settings_is_told_everything(world):
@@ -287,5 +315,35 @@ def test_an_unknown_vin_lists_those_there_are(world):
 def test_the_login_is_renewed_before_it_runs_out(world):
     story = world(level=86)
     story.run(hours=6)
-    assert not re.findall("401", " ".join(story.lines))
     assert len(story.cloud.requests("getJWT")) == 24
+    assert set(story.cloud.answers) == {200}  # not once was it refused first
+
+
+def test_each_root_url_goes_where_it_belongs(world):
+    story, gigya = world(level=86), world(level=86)
+    story.env["GIGYA_ROOT_URL"] = gigya.cloud.url + "/"
+    story.restart()
+    story.poll()
+    assert [what for _, what, _ in gigya.cloud.log] == ["POST accounts.getJWT"]
+    assert not story.cloud.requests("getJWT")
+    assert not story.faults()
+
+
+def test_a_clock_that_is_set_forward_does_not_make_it_wait_less_than_nothing(world):
+    story = world(level=70)
+    waits = []
+
+    def set_forward():
+        story.clock.now += timedelta(hours=1)
+        return 200, {"data": {"attributes": dict(story.car.attributes)}}
+
+    story.cloud.faults.append(("battery-status", set_forward))
+    story.script.run(lambda seconds: waits.append(seconds) or True)
+    assert waits == [0.0]
+
+
+def test_the_first_vehicle_of_several_is_taken(world):
+    story = world(level=86)
+    story.cloud.accounts["account-77aa"].append({"vin": "VF1SECOND"})
+    story.poll()
+    assert story.lines[0].startswith("ZOE X101VE AB-123-CD VF1AG000064123456")

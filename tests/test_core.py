@@ -171,6 +171,28 @@ def test_the_words_of_both_generations_for_the_mode(mode, expected):
     assert (held.mode and held.mode.name) == expected
 
 
+@pytest.mark.parametrize(
+    ("plug", "status", "plugged"),
+    [(1, None, True), (0, 0.1, False), (0, 1.0, False), (None, 1.0, True), (None, 0.1, True), (None, 0.2, True), (None, 0.3, True),
+     (-1, 1.0, True), (-2147483648, 0.0, False), (None, -1.1, False), (None, None, False)],
+)  # fmt: skip
+def test_plugged_in(plug, status, plugged):
+    assert Report(plug=plug, status=status).plugged_in is plugged
+
+
+def test_numbers_that_are_none():
+    huge = {"batteryLevel": int("9" * 400), "chargingRemainingTime": int("9" * 400), "plugStatus": float("nan")}
+    assert Report.from_attributes(huge) == Report()
+
+
+def test_a_block_moves_in_every_minute_of_the_last_24_hours():
+    zone = pytz.timezone("Europe/Paris")
+    held = Window("wednesday", 720, 15)
+    for minute in range(-30, 30):
+        now = (zone.localize(datetime(2026, 1, 6, 12, 0)) + timedelta(minutes=minute, seconds=1)).astimezone(zone)
+        assert (block_window(now, held) == held) is (minute < 0), minute
+
+
 # ---- properties
 
 
@@ -211,7 +233,7 @@ def test_the_rolling_window_contains_now(local):
 def test_a_block_never_opens_within_24_hours(local, polls):
     """Neither a fresh one, nor one that was kept at a later poll of a week."""
     held = block_window(local, None)
-    later = (local.astimezone(timezone.utc) + polls * timedelta(minutes=35)).astimezone(local.tzinfo)
+    later = (local.astimezone(timezone.utc) + polls * timedelta(minutes=37)).astimezone(local.tzinfo)
     for now, block in ((local, held), (later, block_window(later, held))):
         for minutes in range(0, 24 * 60, 3):
             at = (now.astimezone(timezone.utc) + timedelta(minutes=minutes)).astimezone(now.tzinfo)

@@ -312,7 +312,7 @@ def test_restore_as_a_process(process, tmp_path):
     assert process.run("--restore")[0] == 1
     assert process.run("--once")[0] == 0
     folder = tmp_path / "state" / "chargeto"
-    assert [path.name for path in folder.iterdir()] == [f"{VIN}.json"]
+    assert {path.name for path in folder.iterdir()} == {f"{VIN}.json", f"{VIN}.json.asked"}
     status, out, err = process.run("--restore", "--dry-run")
     assert (status, err) == (0, "")
     assert "would send" in out

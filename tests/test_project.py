@@ -33,6 +33,8 @@ def test_the_example_is_read_alike_by_a_shell_systemd_and_docker(tmp_path):
     done = subprocess.run(
         ["sh", "-c", "set -a; . ./.env; set +a; env"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True, env={}
     )
+    docker = [line for line in (TOP / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
+    assert docker == ["MAX_CHARGE_THRESHOLD=85", "ALWAYS_CHARGE_AT_THRESHOLD=65", "PREDICT_STOP=0"]  # read as they stand
     seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert {name: seen.get(name) for name in plain} == plain
     assert all(re.fullmatch(r"[^\s\"'\\$`]*", value) for value in plain.values())
@@ -42,4 +44,4 @@ def test_the_top_level_holds_what_it_should():
     listed = subprocess.run(["git", "ls-files"], cwd=TOP, stdout=subprocess.PIPE, text=True, check=False).stdout.split()
     names = {path.split("/")[0] for path in listed} or {path.name for path in TOP.iterdir() if path.name[0] != "."}
     allowed = {"chargeto.py", "README.md", "requirements.txt", "tests", ".env.example", ".ci", ".gitignore"}
-    assert names <= allowed | {"__pycache__"}
+    assert names - {"__pycache__"} == allowed - ({".env.example", ".ci", ".gitignore"} if not listed else set())

@@ -1,0 +1,129 @@
+"""Configuration, table by table."""
+
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from cloud import chargeto
+
+LOGIN = {"gigya": "t", "gigya-person-id": "p", "gigya-api-key": "3_stored", "kamereon-api-key": "stored"}
+
+
+def settings(stored=LOGIN, **env):
+    return chargeto.Settings.from_env(env, stored)
+
+
+def faults(stored=LOGIN, **env):
+    with pytest.raises(chargeto.ConfigError) as caught:
+        settings(stored, **env)
+    return caught.value.faults
+
+
+def test_nothing_set_is_the_defaults():
+    one = settings()
+    assert (one.limit, one.always_below, one.vin, one.account) == (85, 65, None, None)
+    assert (one.kamereon_root, one.gigya_root, one.notify_command, one.predict_stop) == (None, None, (), False)
+    assert (one.gigya_key, one.kamereon_key) == ("3_stored", "stored")
+
+
+def test_what_is_set_is_taken_without_the_blanks_around_it():
+    one = settings(
+        MAX_CHARGE_THRESHOLD=" 80.5 ", ALWAYS_CHARGE_AT_THRESHOLD="0", KAMEREON_API_KEY=" a ", GIGYA_API_KEY="b", SPECIFIC_VIN="v",
+        KAMEREON_ACCOUNT_ID="one", KAMERON_ACCOUNT_ID="two", NOTIFY_COMMAND="say 'a b'", PREDICT_STOP="1", VEHICLE_TZ="Asia/Tokyo",
+    )  # fmt: skip
+    assert (one.limit, one.always_below, one.kamereon_key, one.gigya_key, one.vin) == (80.5, 0, "a", "b", "v")
+    assert (one.account, one.notify_command, one.predict_stop, one.zone_name) == ("one", ("say", "a b"), True, "Asia/Tokyo")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://accounts.us1.gigya.com", "https://api-wired-prod-1-usw2.wrd-aws.com/", "https://cafe.de:8443/a/b", "http://localhost:80",
+     "http://127.0.0.1:65", "http://127.1.2.3", "http://[::1]:8080", "HTTPS://X.DE"],
+)  # fmt: skip
+def test_good_servers(url):
+    one = settings(KAMEREON_ROOT_URL=url, GIGYA_ROOT_URL=" " + url)
+    assert (one.kamereon_root, one.gigya_root) == (url.rstrip("/"), url.rstrip("/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.com", "ftp://localhost", "localhost", "https://", "https://a b", "https://.x.com", "https://x..com", "https://*.com",
+     "https://" + "a" * 70 + ".com", "https://x.com:0", "https://x.com:99999", "https://x.com?a=b", "https://x.com#a", "http://localhost.x.com",
+     "http://127.0.0.1.x.com", "http://[::2]", "https://ä..x"],
+)  # fmt: skip
+def test_bad_servers(url):
+    assert faults(GIGYA_ROOT_URL=url) == (f"GIGYA_ROOT_URL={url} must be https://HOST (http:// only for a server on this machine)",)
+
+
+def test_a_password_in_a_server_is_not_shown():
+    (fault,) = faults(KAMEREON_ROOT_URL="https://me:secret@x.com")
+    assert fault.startswith("KAMEREON_ROOT_URL=x.com must be")
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [("0", True), ("100", True), ("85.", True), ("-1", False), ("101", False), ("1_0", False), ("nan", False), ("inf", False),
+     ("8 5", False), ("85%", False), ("٨٥", False), ("1e1", False)],
+)  # fmt: skip
+def test_thresholds(value, good):
+    if good:
+        env = {"ALWAYS_CHARGE_AT_THRESHOLD": value} if value == "0" else {"MAX_CHARGE_THRESHOLD": value}
+        assert settings(**env)
+    else:
+        assert faults(MAX_CHARGE_THRESHOLD=value)[0].startswith(f"MAX_CHARGE_THRESHOLD={value} is not a number from 0 to 100")
+
+
+@pytest.mark.parametrize(
+    ("stored", "env", "good"),
+    [
+        pytest.param({"gigya": "t"}, {}, False, id="a login without its person is half a login"),
+        pytest.param({"gigya": "t"}, {"KAMERON_ACCOUNT_ID": "a"}, True, id="unless the account is set"),
+        pytest.param({"gigya": "t", "kamereon-account": "a"}, {}, True, id="or stored"),
+        pytest.param({"gigya-person-id": "p"}, {"KAMERON_ACCOUNT_ID": "a"}, False, id="no login"),
+        pytest.param({}, {}, False, id="nothing"),
+    ],
+)
+def test_the_login(stored, env, good):
+    keys = {"KAMEREON_API_KEY": "k", "GIGYA_API_KEY": "g"}
+    if good:
+        assert settings(stored, **keys, **env)
+    else:
+        assert faults(stored, **keys, **env) == ("not logged in: run `pyze login`, then start again",)
+
+
+@pytest.mark.parametrize("name", ["KAMEREON_API_KEY", "GIGYA_API_KEY", "KAMERON_ACCOUNT_ID", "KAMEREON_ACCOUNT_ID"])
+def test_a_key_that_cannot_be_one_is_named_but_not_shown(name):
+    (fault,) = faults(**{name: "sécret key"})
+    assert fault.startswith(f"{name} holds a character")
+    assert "cret" not in fault
+
+
+def test_a_notify_command_that_cannot_be_split():
+    assert faults(NOTIFY_COMMAND="say 'a") == ("NOTIFY_COMMAND=say 'a cannot be read: no closing quotation",)
+
+
+@pytest.mark.parametrize(
+    ("tz", "january", "july"),
+    [("Europe/Stockholm", 1, 2), ("Europe/Dublin", 0, 1), ("Asia/Kathmandu", 5.75, 5.75), ("UTC+3", -3, -3), ("", 0, 0),
+     ("CET-1CEST,M3.5.0,M10.5.0/3", 1, 2)],
+)  # fmt: skip
+def test_the_server_s_own_zone_with_its_clock_changes(monkeypatch, tz, january, july):
+    monkeypatch.setenv("TZ", tz)
+    time.tzset()
+    try:
+        zone = settings().zone
+        offsets = [datetime(2026, month, 1, tzinfo=timezone.utc).astimezone(zone).utcoffset() for month in (1, 7)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert offsets == [timedelta(hours=january), timedelta(hours=july)]
+
+
+def test_the_credential_file_is_where_pyze_has_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert chargeto.Renault.credential_file({}) == "/home/me/.credentials/pyze.json"
+    assert chargeto.Renault.credential_file({"PYZE_TOKEN_STORE": "here"}) == "here"
+
+
+def test_the_demo_stays_below_15_seconds_whatever_the_thresholds_are():
+    assert chargeto.DEMO_PACE * chargeto.DEMO_POLLS < 13.5
