@@ -990,7 +990,6 @@ class Renault(Car):
         return self._vehicle
 
     def battery_status(self) -> Mapping[str, Any]:
-        """GET battery-status."""
         return self._call(lambda pyze: pyze._get("battery-status", 2))
 
     def charging_settings(self) -> Mapping[str, Any]:
@@ -1071,10 +1070,8 @@ class Renault(Car):
             accounts += 1
             self._login["kamereon-account"] = account
             Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
-            found = self._authorized(
-                lambda: [Vehicle.from_link(link) for link in self._kamereon.get_vehicles()["vehicleLinks"]]
-            )
-            for vehicle in found:
+            links = self._authorized(lambda: list(self._kamereon.get_vehicles()["vehicleLinks"]))
+            for vehicle in (Vehicle.from_link(link) for link in links if isinstance(link, dict) and link.get("vin")):
                 if wanted is None or wanted.upper() == vehicle.vin.upper():
                     if vehicle.model in OWN_LIMIT:
                         raise ConfigError(
@@ -1136,15 +1133,12 @@ class SimulatedZoe(Car):
         self._report()
 
     def vehicle(self) -> Vehicle:
-        """It has no VIN."""
         return Vehicle("", self.model, f"simulated {self.model}")
 
     def battery_status(self) -> Mapping[str, Any]:
-        """The last report."""
         return self.attributes
 
     def charging_settings(self) -> Mapping[str, Any]:
-        """The charging settings."""
         delayed = {"startDateTime": f"{self.until.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"}
         return {"mode": self.mode, "schedules": self.schedules, **(delayed if self.mode == "delayed" else {})}
 
@@ -1153,7 +1147,6 @@ class SimulatedZoe(Car):
         self._on_the_way.append((self.now + self.delay, call, value))
 
     def redact(self, text: str) -> str:
-        """It has no secrets."""
         return text
 
     def plug(self, plugged: bool) -> None:
@@ -1283,19 +1276,27 @@ def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], 
     if own is None:
         tell(f"nothing is saved for this car in {path}")
         return 1
-    mode = MODES[own["mode"]]
     kcm = vehicle.dialect is KCM
     schedules = clean_schedules(own.get("schedules"), range(1, 6) if kcm else (1,))
-    sends: list[tuple[Call, Any]] = [(Call.KCM_START, None)] if kcm else [(Call.MODE, mode)]
-    if schedules and not (kcm and mode is Mode.ALWAYS):
-        sends = [(Call.KCM_SCHEDULES, schedules)] if kcm else [(Call.SCHEDULES, schedules), *sends]
+    mode = MODES[own["mode"]]
+    if mode is Mode.DELAYED:  # to a moment that is long past
+        mode = Mode.SCHEDULED if schedules else Mode.ALWAYS
+    # A car without schedules of its own gets ours back switched off
+    schedules = schedules or [{**Window("monday", 0, BLOCK_MINUTES).to_schedule(), "activated": False}]
+    sends: list[tuple[Call, Any]] = [(Call.SCHEDULES, schedules), (Call.MODE, mode)]
+    if kcm:
+        sends = [(Call.KCM_START, None)] if mode is Mode.ALWAYS else [(Call.KCM_SCHEDULES, schedules)]
     for call, value in sends:
-        what = value.value if call is Call.MODE else json.dumps(value or "")
+        what = value.value if call is Call.MODE else json.dumps(value or "now")
         tell(f"{'would send' if dry_run else 'sending'} {call.value} {what}")
         if not dry_run:
             car.send(call, value)
     for _ in range(0 if dry_run else RESTORE_TRIES):
-        now = car.charging_settings()
+        try:
+            now = car.charging_settings()
+        except CarError as error:
+            now = {}
+            tell(str(error))
         mine = clean_schedules(now.get("schedules"))
         if MODES.get(str(now.get("mode"))) is mode and (mode is Mode.ALWAYS or all(item in mine for item in schedules)):
             os.remove(path)
@@ -1374,6 +1375,7 @@ class Controller:
         self._occasions: set[str] = set()  # of which the owner has been notified
         self._refused = 0  # polls in a row that Renault's quota or login refused
         self._updated: str | None = None  # the car's last report
+        self._asked: str | None = None  # the report on which the process before this one asked the car to start
         self._answered = clock()  # when the cloud last answered
         self._said: dict[str, str] = {}  # lines that are told again only when they change
 
@@ -1432,12 +1434,8 @@ class Controller:
             f"{vehicle.name}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
             f" blocking at {settings.limit:g} %" + (", dry run: nothing is written to the car" * self.dry_run),
         )
-        at_start = self.held is None
-        if at_start:
+        if self.held is None:
             self.held = self._learn(vehicle)
-            window = self.held.window
-            if self.forecast and (self.held.mode is Mode.DELAYED or window == block_window(self._local(), window)):
-                self.forecast.stops, self.forecast.blocked = 1, True  # by the process before this one
         report = Report.from_attributes(self.car.battery_status())
         self._updated = report.updated
         self._answered = self.clock()
@@ -1460,7 +1458,7 @@ class Controller:
                 self.delay = min(max(stop_in, EXTRA_POLL), POLL_INTERVAL)
         low = action is Action.ALWAYS and not report.plugged_in
         self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
-        again = self._verify(report, action, local, at_start)
+        again = self._verify(report, action, local)
         early = f" (predicted: {settings.limit:g} % when the car obeys)" if reason is not action else ""
         self.tell(REASONS[action] + (f" {report.level:g} %{early}" * (action is Action.BLOCK)))
         steps = self._steps(report, action, local, again)
@@ -1475,14 +1473,15 @@ class Controller:
         else:
             self._occasions.discard("blocked")
 
-    def _verify(self, report: Report, action: Action, local: datetime, at_start: bool) -> bool:
+    def _verify(self, report: Report, action: Action, local: datetime) -> bool:
         """See whether the car obeys; when it does not, what it holds is unknown again, and it is to be told again."""
         held, ways = self.held or Held(), self.car.vehicle().dialect.blocks
         charge = {Action.BLOCK: False, Action.WAIT: None}.get(action, report.plugged_in or None)
         lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(local)
         if charge != self.watch.charge or lapsed:
             self.watch = Watch(charge, self._answered, report)
-            self.watch.start_asked = at_start and report.updated is not None and report.updated == self._asked()
+            self.watch.start_asked = self._asked is not None and self._asked == report.updated
+            self._asked = None
         again = not self.dry_run and self.watch.disobeys(report, self._answered)
         if again and charge:
             self.tell("the car does not charge though it should: asking what it holds, and telling it again")
@@ -1517,7 +1516,7 @@ class Controller:
                 steps = []
             after = Held(Mode.ALWAYS)
         if start:
-            line = f"starting charging as not currently charging {report.status}"
+            line = f"starting charging as not currently charging {'-' if report.status is None else report.status}"
             steps.append(Step(dialect.start, None, line, after))
         return steps
 
@@ -1527,9 +1526,13 @@ class Controller:
         held = Held.from_attributes(attributes)
         if held.mode is Mode.DELAYED and vehicle.dialect is KCM:
             self.way = KCM.blocks.index((Call.KCM_DELAY,))
+        if self.forecast and (held.mode is Mode.DELAYED or held.window == block_window(self._local(), held.window)):
+            self.forecast.stops, self.forecast.blocked = 1, True  # by the process before this one
         own: Mapping[str, Any] | None = attributes
         if self.state:
             path = own_path(self.state, vehicle.vin)
+            with contextlib.suppress(OSError, ValueError), open(path + ".asked", encoding="utf-8") as file:
+                self._asked = file.read()
             own = read_own(path, self.tell)
             if own is None and held.mode and not held.is_ours:
                 own = {name: attributes.get(name) for name in ("mode", "schedules")}
@@ -1544,14 +1547,6 @@ class Controller:
             mine = clean_schedules((own or attributes).get("schedules"), range(2, 6))
             self._others = [{**schedule, "activated": False} for schedule in mine]
         return held
-
-    def _asked(self) -> str | None:
-        """The report on which a process before this one asked the car to start."""
-        with contextlib.suppress(OSError, ValueError):  # there is none
-            if self.state:
-                with open(own_path(self.state, self.car.vehicle().vin) + ".asked", encoding="utf-8") as file:
-                    return file.read()
-        return None
 
     def _ask_settings(self) -> Mapping[str, Any]:
         """Ask for the charging settings; empty when the car or the cloud does not answer that."""

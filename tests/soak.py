@@ -1,6 +1,6 @@
 """Weeks of a car's life in a minute: a driver, an app, a cloud that fails in every way, and what must hold all the same.
 
-    python tests/soak.py [--days 30] [--seeds 3]
+    python tests/soak.py [--days 30] [--seeds 4]
 
 Invariants: whenever the cloud has answered for 45 minutes, a car at or above the limit is not charging and a plugged-in
 car below it is; never more than 30 requests in any hour; the process never ends; memory does not grow.
@@ -38,7 +38,8 @@ class Life:
         self.world = World(
             "2026-03-20T00:00:00Z", level=self.random.randint(20, 95), power=self.random.choice([2.3, 3.7, 7.4, 11, 22]),
             delay=timedelta(minutes=self.random.randint(1, 9)), idle_report_every=timedelta(minutes=30),
-            model=("X101VE", "X102VE", "X102VE")[seed % 3], deaf=seed % 3 == 2,
+            model=("X101VE", "X102VE", "X102VE", "X101VE")[seed % 4], deaf=seed % 4 == 2,
+            env={"PREDICT_STOP": str(seed % 4 // 3)},
         )  # fmt: skip
         self.car, self.cloud = self.world.car, self.world.cloud
         self.troubled = self.world.clock.now  # when the cloud last failed, or the driver last did something
@@ -92,7 +93,8 @@ class Life:
             self.checks += 1
             story = "\n".join(self.world.lines[-40:])
             assert not (level >= limit and self.car.charging), f"{now}: charging at {level} %\n{story}"
-            wanting = self.car.plugged and level < limit and self.car.level < 100
+            # A predicted stop may stay short of the limit, once it was taken up again
+            wanting = self.car.plugged and level < limit and not self.world.script.forecast
             assert not wanting or self.car.charging, f"{now}: not charging at {level} %\n{story}"
         hour = [when for when, _, _ in self.cloud.log if when > now - HOUR]
         assert len(hour) <= 30, f"{now}: {len(hour)} requests in an hour"
@@ -119,7 +121,7 @@ def main() -> int:
     """Run the soak and say what was seen."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--days", type=float, default=30)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=4)
     args = parser.parse_args()
     for seed in range(args.seeds):
         begin, life = time.monotonic(), Life(seed)

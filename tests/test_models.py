@@ -237,6 +237,22 @@ def test_what_the_car_had_before_is_saved_once_and_put_back_after_a_kill_9(world
     assert story.car.charging == (mode == "always")
 
 
+@pytest.mark.parametrize("model", ["X101VE", "X102VE"])
+@pytest.mark.parametrize("own", [{"mode": "scheduled", "schedules": []}, {"mode": "always", "schedules": []},
+                                 {"mode": "delayed", "schedules": OWN[:1]}, {"mode": "delayed", "schedules": None}])  # fmt: skip
+def test_whatever_the_car_had_none_of_ours_stays_behind(world, tmp_path, model, own):
+    story = world("2026-05-05T10:00:00Z", level=86, model=model)
+    story.state = str(tmp_path)
+    story.cloud.faults.append(("charging-settings", (200, {"data": {"attributes": own}})))
+    story.restart()
+    story.run(minutes=20)
+    story.cloud.faults.append(("charging-settings", (500, {"errors": [{"errorCode": "err.tech.500"}]})))
+    assert restore(story) == 0
+    active = [schedule for schedule in story.car.schedules if schedule["activated"]]
+    assert active == (OWN[:1] if own["schedules"] else [])
+    assert story.car.mode == ("scheduled" if own["mode"] == "scheduled" or own["schedules"] else "always")
+
+
 def test_a_restore_that_the_car_does_not_take_over_keeps_what_is_saved(world, tmp_path):
     story = world("2026-05-05T10:00:00Z", level=86)
     story.state = str(tmp_path)
@@ -326,10 +342,13 @@ def test_restore_as_a_process(process, tmp_path):
 
 
 def test_the_demo_shows_a_phase_2(process):
-    status, out, _ = process.run("--demo", "--model", "X102VE")
-    assert status == 0
-    assert "simulated X102VE" in out.splitlines()[0]
-    assert "demo: blocked at 85 %" in out
+    with process.start("--demo", "--model", "X102VE") as running:
+        assert "simulated X102VE" in running.stdout.readline()
+        while "scheduling on" not in running.stdout.readline():
+            pass
+        running.terminate()
+        running.communicate(timeout=5)
+    assert running.returncode == 0
     assert process.run("--model", "X102VE")[0] == 2
     assert process.run("--demo", "--model", "R5E1VE")[0] == 2
     assert process.run("--once", "--restore")[0] == 2
