@@ -44,12 +44,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Callable, Dict, Iterator, Mapping, Protocol, Sequence, TypeVar, cast
+from urllib.parse import quote
 
 try:
     import dateutil.parser
@@ -77,6 +79,8 @@ OBEY = timedelta(minutes=10)  # a command has this long to reach the car
 PATIENCE = 3  # times a car that does not obey is told again, then the owner hears of it
 STUBBORN_INTERVAL = timedelta(hours=1)  # between further tries
 OUT_OF_REACH = timedelta(hours=1)  # without an answer: then the owner hears of it
+LEVEL_RISES = timedelta(minutes=60)  # by a percent at least, even in a slow charge
+STARTS_A_DAY = 24  # requests to start, however a charging station behaves
 NOTIFY_TIMEOUT = 30  # seconds
 QUARTER = timedelta(minutes=15)  # schedules start on quarter hours (renault.md 3)
 WINDOW_MINUTES = 45  # 30 minutes ahead of the quarter hour that has begun
@@ -91,6 +95,7 @@ ESTIMATE_AGE = timedelta(minutes=90)  # no estimate from an older report
 MOST_STOPS = 2  # in one charge
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
 TIMEOUTS = (10, 30)  # seconds to connect and for each read; pyze itself sets none (renault.md 4.1)
+TOTAL_TIMEOUT = 60  # seconds for a whole request
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 WEEK_MINUTES = 7 * 24 * 60
 
@@ -126,6 +131,10 @@ class UnauthorizedError(CarError):
 
 class LoginError(CarError):
     """The login no longer holds: the owner must do what the text says, and the script picks it up."""
+
+
+class StoppedError(Exception):
+    """Not a fault: the owner wants it to end, so no further request is made."""
 
 
 class QuotaError(CarError):
@@ -191,7 +200,7 @@ class Settings:
         try:
             notify = tuple(shlex.split(given.get("NOTIFY_COMMAND", "")))
         except ValueError as error:
-            found.append(f"NOTIFY_COMMAND={given['NOTIFY_COMMAND']} cannot be read: {str(error).lower()}")
+            found.append(f"NOTIFY_COMMAND cannot be read: {str(error).lower()}")  # its value may be secret
         predict = given.get("PREDICT_STOP", "0")
         if predict not in ("0", "1"):
             found.append(f"PREDICT_STOP={predict} must be 1 (stop by prediction) or 0")
@@ -240,7 +249,7 @@ def _root(name: str, given: Mapping[str, str], faults: list[str]) -> str | None:
     loopback = r"localhost|127(\.\d{1,3}){3}|\[::1\]"
     server = rf"(https://({label}(\.{label})*|\[::1\])|http://({loopback}))(:[1-9]\d{{0,3}}|:[1-5]\d{{4}}|:6[0-4]\d{{3}})?(/[\w./-]*)?"
     if not re.fullmatch(server, value, re.ASCII | re.IGNORECASE):
-        shown = value.rpartition("@")[2]  # what stands before an @ may be a password
+        shown = value.rpartition("@")[2].partition("?")[0]  # what stands before an @ may be a password
         faults.append(f"{name}={shown} must be https://HOST (http:// only for a server on this machine)")
     return value.rstrip("/")
 
@@ -584,13 +593,16 @@ def should_start(report: Report, action: Action) -> bool:
 def charging(report: Report, earlier: Report | None) -> bool | None:
     """Whether the car charges, as far as its reports tell; `earlier` is one since when nothing has changed.
 
-    The status can lie (0.3 while charging, RA#550) or be stuck at -1.1 (RA#1213): then a rising level tells.
+    The status can lie (0.3 while charging, RA#550) or be stuck at -1.1 (RA#1213): then the level tells, by rising, or
+    by not rising within LEVEL_RISES.
     """
     if report.status in CHARGE_STATUS and report.status not in (0.3, -1.1):
         return report.status == CHARGING
-    if earlier is None or earlier.level is None or report.level is None:
+    if not earlier or not earlier.made or not report.made or earlier.level is None or report.level is None:
         return None
-    return True if report.level > earlier.level else False if report.status == 0.3 else None
+    if report.level > earlier.level:
+        return True
+    return False if report.made - earlier.made >= LEVEL_RISES else None
 
 
 def left_with(held: Held, local: datetime, limit: float) -> str:
@@ -604,9 +616,9 @@ def left_with(held: Held, local: datetime, limit: float) -> str:
         return "what the car holds is not known"
     if window.open_at(local):
         return f"the car holds a window until {window.clock(window.duration)}, then it stops by itself"
-    if window.duration == BLOCK_MINUTES:
-        return f"the car is blocked, but for {window.day} {window.clock(0)} to {window.clock(BLOCK_MINUTES)}"
-    return f"the car's window ended at {window.clock(window.duration)}, it does not charge"
+    if held.is_ours and window.duration > BLOCK_MINUTES:
+        return f"the car's window ended at {window.clock(window.duration)}, it does not charge"
+    return f"the car is blocked, but for {window.day} {window.clock(0)} to {window.clock(window.duration)}"
 
 
 def minutes_to_limit(report: Report, limit: float) -> float | None:
@@ -642,38 +654,53 @@ class Watch:
     """Whether the car does what it was last told about charging, by its own later reports.
 
     charge: True, it should; False, it should not; None, nothing that its reports could show.
-    start_asked: it has been asked to start since it was told. stubborn: it was told PATIENCE times more, in vain.
-    ignored: it has not obeyed at all since it was told, unlike a car that someone else has told otherwise.
+    start_asked: it has been asked to start since. owed: it is to be told again, and the cloud has not accepted that yet.
+    again: how often it was told again, in vain. ignored: it has not obeyed at all since it was told, unlike a car that
+    someone else has told otherwise. stubborn: it was told PATIENCE times more, in vain.
     """
 
-    def __init__(self, charge: bool | None, now: datetime, report: Report | None = None) -> None:
-        self.charge, self._told = charge, now
-        self.start_asked = self.stubborn = self.ignored = False
+    def __init__(self, charge: bool | None, report: Report | None = None) -> None:
+        self.charge, self.again = charge, 0
+        self.start_asked = self.owed = self.ignored = self.stubborn = False
         self._obeyed = report is not None and charging(report, None) is charge
-        self._again = 0  # times it was told again
+        self._told: datetime | None = None  # None: not yet
+        self._level: float | None = None  # by the report on which it was told
         self._first: Report | None = None  # the first report by which it should have obeyed
+        self._judged: str | None = None  # the last report that was held against it
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the cloud has accepted all that there was to tell."""
+        return self._told is not None and not self.owed
+
+    def told(self, report: Report, now: datetime) -> None:
+        """The cloud has accepted everything that the car is to be told: from now on it has OBEY to follow."""
+        self._told, self._level, self.owed, self._first = now, report.level, False, None
 
     def disobeys(self, report: Report, now: datetime) -> bool:
-        """Whether the car is to be told again: a report made OBEY after the last time shows the opposite.
+        """Whether a report, made OBEY after the car was told, shows the opposite: then it is to be told again.
 
         Once a report, and once an hour when the car is stubborn.
         """
-        if self.charge is None or report.made is None or report.made < self._told:
+        made = report.made or now
+        if self.charge is None or self._told is None or self.owed or made < self._told:
             return False
         charges = charging(report, self._first)
         if charges is self.charge:
-            self._again, self.stubborn, self._obeyed = 0, False, True
-        if report.made < self._told + OBEY:
+            self._obeyed = True
+            if not charges or (report.level or 0) > (self._level or 0):  # "charging" alone may be a station's last gasp
+                self.again, self.stubborn = 0, False
+        if made < self._told + OBEY:
             return False
         self._first = self._first or report
-        if charges is None or charges is self.charge:
+        if charges is None or charges is self.charge or (report.updated and report.updated == self._judged):
             return False
-        self.stubborn = self._again >= PATIENCE
+        self.stubborn = self.again >= PATIENCE
         if self.stubborn and now < self._told + STUBBORN_INTERVAL:
             return False
-        self._again += 1
+        self.again += 1
+        self.owed, self.start_asked, self._judged = True, False, report.updated
         self.ignored, self._obeyed = not self._obeyed, False
-        self._told, self.start_asked, self._first = now, False, None
         return True
 
 
@@ -847,13 +874,15 @@ STATUS_CODES = {401: "err.func.wired.unauthorized", 409: "409001", 429: "err.fun
 class Transport(HTTPAdapter):
     """What pyze's sessions send through: a time limit, a limit of the rate, and a CarError for every bad answer."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], datetime], stopping: Callable[[], bool]) -> None:
         super().__init__()
-        self._clock = clock
+        self._clock, self._stopping = clock, stopping
         self._sent: list[datetime] = []
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send one request. Raises CarError, whose text holds no address, key, account or VIN."""
+        """Send one request. Raises CarError, whose text holds no address, key, account or VIN, and StoppedError."""
+        if self._stopping():
+            raise StoppedError
         now = self._clock()
         self._sent = [sent for sent in self._sent if now - timedelta(hours=1) < sent <= now]
         if len(self._sent) >= REQUESTS_AN_HOUR:
@@ -861,25 +890,43 @@ class Transport(HTTPAdapter):
         self._sent.append(now)
         kwargs["timeout"] = TIMEOUTS
         try:
-            response = super().send(request, *args, **kwargs)
-            content = response.content
+            with _time_limit(TOTAL_TIMEOUT):
+                response = super().send(request, *args, **kwargs)
+                content = response.content
         except OSError as error:  # requests' exceptions, and a missing certificate file
             raise CarError(f"Renault's cloud cannot be reached: {_network_fault(error)}") from None
         body = None
         with contextlib.suppress(ValueError):  # not JSON: told below, by its status
             body = json.loads(content)
         codes = list(_codes(body))
-        if response.status_code >= 400 or codes or not isinstance(body, dict):
+        if response.status_code >= 300 or codes or not isinstance(body, dict):  # a redirect would take the keys along
             raise _cloud_error(response, codes, now)
         return response
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError when it takes longer: a time limit for each read does not end an answer that only drips."""
+
+    def expire(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _network_fault(error: Exception) -> str:
     """Name the cause; the exception's own text would show the account and the VIN."""
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate was not accepted (TLS): check this machine's clock and network"
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {TIMEOUTS[1]} seconds"
+    if isinstance(error, (requests.Timeout, TimeoutError)) or "TimeoutError" in str(error):
+        connecting = isinstance(error, requests.exceptions.ConnectTimeout)
+        return f"no answer within {TIMEOUTS[0 if connecting else 1]} seconds"
     causes = {"resol": "its name was not found (DNS)", "not known": "its name was not found (DNS)"}
     causes["refused"] = "connection refused"
     return next((cause for mark, cause in causes.items() if mark in str(error)), "the connection broke")
@@ -901,7 +948,8 @@ def _codes(body: object) -> Iterator[str]:
 def _cloud_error(response: requests.Response, codes: Sequence[str], now: datetime) -> CarError:
     """Turn a bad answer into the error that says what to do."""
     status = response.status_code
-    for code in (*codes, STATUS_CODES.get(status, "")):
+    by_status = [STATUS_CODES[status]] if status in STATUS_CODES else []
+    for code in (*by_status, *codes) if status in (401, 429) else (*codes, *by_status):
         for beginning, (kind, text) in CLOUD_ERRORS.items():
             if code.startswith(beginning):
                 text += f" (HTTP {status}, {_printable(code)})"
@@ -912,14 +960,18 @@ def _cloud_error(response: requests.Response, codes: Sequence[str], now: datetim
 
 
 def _printable(code: str) -> str:
-    return re.sub(r"[^\w.-]", "", code)[:40]
+    """A code as Renault writes them; anything else may be a secret."""
+    return code if re.fullmatch(r"(err\.[a-z.-]+\d{0,3})|\d{3,6}|access_denied", code) else "an unknown code"
 
 
 def _retry_after(response: requests.Response, now: datetime) -> timedelta:
     """The Retry-After header, in seconds or as a date; zero without one."""
-    value = response.headers.get("Retry-After", "")
+    value = response.headers.get("Retry-After", "").strip()
     try:
-        until = now + timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value)
+        if re.fullmatch(r"\d+(\.\d*)?", value):
+            return min(timedelta(seconds=float(value[:9])), LONGEST_WAIT)
+        until = parsedate_to_datetime(value)
+        until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
         return min(max(until - now, timedelta(0)), LONGEST_WAIT)
     except (TypeError, ValueError, OverflowError):
         return timedelta(0)
@@ -940,8 +992,9 @@ class Renault(Car):
     """One vehicle in Renault's cloud. The only class that knows pyze; every request to Renault is made here."""
 
     def __init__(
-        self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Callable[[], datetime]
-    ) -> None:
+        self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Callable[[], datetime],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._clock = clock
         self._read_stored = read_stored
@@ -955,7 +1008,7 @@ class Renault(Car):
         roots = [{"root_url": root} if root else {} for root in (settings.gigya_root, settings.kamereon_root)]
         gigya = Gigya(credentials=self._login, **roots[0])
         self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **roots[1])
-        transport = Transport(clock)
+        transport = Transport(clock, stopping)
         for session in (gigya._session, self._kamereon._session):
             session.mount("https://", transport)
             session.mount("http://", transport)
@@ -1049,19 +1102,22 @@ class Renault(Car):
         raise AssertionError("unreachable")
 
     def _read_login_again(self) -> None:
-        """Take over a new `pyze login`, its API keys too; the file may be half written just now."""
+        """Take over a new `pyze login`, and API keys that came from it; the file may be half written just now."""
         try:
             stored = self._read_stored()
         except ConfigError:
             return  # what it held before may still do; if not, the line about the login says what to do
         if stored.get("gigya", self._stored["gigya"]) != self._stored["gigya"]:
-            self._login.update({name: token for name, token in stored.items() if name != "gigya-token"})
+            for name in ("gigya", "gigya-person-id", "gigya-api-key", "kamereon-api-key"):
+                if name in stored and self._login.get(name) == self._stored.get(name):  # else it is the environment's
+                    self._login[name] = stored[name]
             self._stored = stored
 
     def redact(self, text: str) -> str:
         """Take every secret out of a text that nobody foresaw."""
         for secret in (*self._login.values(), self._settings.account, self._vehicle and self._vehicle.vin):
-            text = text.replace(secret, "***") if secret else text
+            if secret:
+                text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
         return text
 
     def _find(self) -> Vehicle:
@@ -1325,24 +1381,27 @@ def say(line: str) -> None:
         return  # the disk is full or the terminal gone: no reason to leave the car alone
 
 
-def notifier(command: Sequence[str], tell: Callable[[str], None]) -> Callable[[str], None]:
-    """A function that runs the owner's command with a message as its last argument."""
+def notifier(
+    command: Sequence[str], tell: Callable[[str], None], wait: Callable[[float], bool]
+) -> Callable[[str], None]:
+    """A function that runs the owner's command with a message as its last argument; `wait` ends it early."""
 
     def notify(message: str) -> None:
-        if command:
-            try:
-                quiet = subprocess.DEVNULL
-                subprocess.run(
-                    [*command, message], check=True, timeout=NOTIFY_TIMEOUT, stdin=quiet, stdout=quiet, stderr=quiet
-                )
-            except subprocess.TimeoutExpired:
-                tell(f"NOTIFY_COMMAND did not end within {NOTIFY_TIMEOUT} seconds")
-            except subprocess.CalledProcessError as error:
-                tell(f"NOTIFY_COMMAND failed with status {error.returncode}")
-            except (OSError, ValueError) as error:
-                tell(f"NOTIFY_COMMAND cannot be run: {getattr(error, 'strerror', None) or 'check it'}")
+        quiet, end = subprocess.DEVNULL, time.monotonic() + NOTIFY_TIMEOUT
+        try:
+            process = subprocess.Popen([*command, message], stdin=quiet, stdout=quiet, stderr=quiet)
+        except (OSError, ValueError) as error:
+            tell(f"NOTIFY_COMMAND cannot be run: {getattr(error, 'strerror', None) or 'check it'}")
+            return
+        while process.poll() is None and time.monotonic() < end and not wait(0.02):
+            pass
+        if process.poll() is None:
+            process.kill()
+            tell(f"NOTIFY_COMMAND did not end within {NOTIFY_TIMEOUT} seconds, or not before the script did")
+        elif process.wait():
+            tell(f"NOTIFY_COMMAND failed with status {process.returncode}")
 
-    return notify
+    return notify if command else lambda _: None
 
 
 REASONS = {
@@ -1368,11 +1427,14 @@ class Controller:
         self.held: Held | None = None  # None until the car's settings have been asked for
         self.way = 0  # of the dialect's ways to block: the one that is used now
         self._others: list[dict[str, Any]] = []  # the owner's schedules beside ours
-        self.watch = Watch(None, clock())
+        self.watch = Watch(None)
         self.forecast = Forecast(settings.limit, settings.always_below) if settings.predict_stop else None
         self.delay = POLL_INTERVAL  # until the next poll
         self._notify = notify or (lambda _: None)
+        self._messages: list[str] = []  # for the owner, after the car has been told
         self._occasions: set[str] = set()  # of which the owner has been notified
+        self._blocking = False  # a running charge was told to stop, and was not seen to
+        self._starts: list[datetime] = []  # requests to start of the last day
         self._refused = 0  # polls in a row that Renault's quota or login refused
         self._updated: str | None = None  # the car's last report
         self._asked: str | None = None  # the report on which the process before this one asked the car to start
@@ -1383,13 +1445,20 @@ class Controller:
         """Poll until `wait`, which takes seconds, returns True. Raises ConfigError."""
         while True:
             began = self.clock()
-            self.try_poll()
+            try:
+                self.try_poll()
+            except StoppedError:
+                return
+            if self._refused:
+                began = self.clock()  # what Renault asks for counts from its refusal
             left = began + self.delay - self.clock()  # a clock that is set back must not stretch it
             if wait(min(max(left, timedelta(0)), self.delay).total_seconds()):
                 return
 
     def left_with(self) -> str:
         """What becomes of the car while nobody tells it anything."""
+        if self.watch.stubborn and self.watch.charge is False:
+            return "the car charges though it is blocked: nothing stops it"
         return left_with(self.held or Held(), self._local(), self.settings.limit)
 
     def _local(self) -> datetime:
@@ -1412,18 +1481,21 @@ class Controller:
                 self._occasion("login", True, str(error))
         except CarError as error:
             failed = str(error)
-        except (ConfigError, BrokenPipeError):
+        except (ConfigError, BrokenPipeError, StoppedError):
             raise
         except Exception as error:  # noqa: BLE001 - nobody foresaw it: it is shown, once, and the car is not left alone
-            self._say_once("error", self.car.redact(traceback.format_exc().rstrip()))
+            text = self.car.redact(traceback.format_exc().rstrip())
+            self._say_once(text, text)
             failed = f"an error in this script, {type(error).__name__}: please report it"
         if failed is None:
+            self._send_messages()
             return True
-        now = self.clock()
+        now, failed = self.clock(), self.car.redact(failed)
         then = "" if last else f"; next try in {math.ceil(self.delay / timedelta(minutes=1))} minutes"
         self.tell(f"{now.astimezone(self.settings.zone):%H:%M:%S} {failed}{then}")
         silent = now - self._answered
         self._occasion("cloud", silent >= OUT_OF_REACH, f"Renault's cloud has been out of reach for an hour: {failed}")
+        self._send_messages()
         return False
 
     def poll(self) -> None:
@@ -1457,48 +1529,58 @@ class Controller:
             if action in (Action.WINDOW, Action.ALWAYS) and stop_in is not None:
                 self.delay = min(max(stop_in, EXTRA_POLL), POLL_INTERVAL)
         low = action is Action.ALWAYS and not report.plugged_in
-        self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
-        again = self._verify(report, action, local)
+        if report.plug is not None or not low:  # one that is not reported is not unplugged
+            self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
+        self._verify(report, action, local)
         early = f" (predicted: {settings.limit:g} % when the car obeys)" if reason is not action else ""
         self.tell(REASONS[action] + (f" {report.level:g} %{early}" * (action is Action.BLOCK)))
-        steps = self._steps(report, action, local, again)
+        steps = self._steps(report, action, local)
         if action in (Action.WINDOW, Action.BLOCK) and not {step.call for step in steps} - {Call.MODE, Call.START}:
             self.tell("no need to update car schedule as same as requested setting")
+        mode = self.held.mode
         for step in steps:
             self._send(step)
-        if action is Action.BLOCK:
-            if not steps or not report.plugged_in:
-                self._occasions.add("blocked")  # it was before
-            self._occasion("blocked", not self.dry_run, f"charging was blocked at {report.level:g} %")
-        else:
-            self._occasions.discard("blocked")
+        # A window that only rolls on tells the car nothing new
+        new = any(step.held.mode is not mode or step.call in (Call.START, Call.KCM_START) for step in steps)
+        if not self.dry_run and (new or not self.watch.is_told):
+            self.watch.told(report, self.clock())
+        charges = charging(report, None)
+        self._blocking = action is Action.BLOCK and (self._blocking or bool(steps and charges)) and not self.dry_run
+        stopped = self._blocking and charges is False
+        self._occasion("blocked", stopped, f"charging was blocked at {report.level:g} %")
+        self._blocking = self._blocking and not stopped
 
-    def _verify(self, report: Report, action: Action, local: datetime) -> bool:
+    def _verify(self, report: Report, action: Action, local: datetime) -> None:
         """See whether the car obeys; when it does not, what it holds is unknown again, and it is to be told again."""
         held, ways = self.held or Held(), self.car.vehicle().dialect.blocks
         charge = {Action.BLOCK: False, Action.WAIT: None}.get(action, report.plugged_in or None)
-        lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(local)
+        # The next window may reach the car after this one has ended: that pause is not the car's fault
+        soon = (self._answered + OBEY).astimezone(local.tzinfo)
+        lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(soon)
         if charge != self.watch.charge or lapsed:
-            self.watch = Watch(charge, self._answered, report)
+            self.watch = Watch(charge, report)
             self.watch.start_asked = self._asked is not None and self._asked == report.updated
             self._asked = None
-        again = not self.dry_run and self.watch.disobeys(report, self._answered)
+        again = self.watch.disobeys(report, self._answered)
         if again and charge:
             self.tell("the car does not charge though it should: asking what it holds, and telling it again")
-            self.held = Held.from_attributes(self._ask_settings())
         elif again:
             self.way = (self.way + self.watch.ignored) % len(ways)  # the way that works is kept
             way = ", ".join(call.value for call in ways[self.way])
             self.tell(f"the car charges though it is blocked: blocking it by {way}")
+        if self.watch.owed and not charge:
             self.held = Held()
+        elif self.watch.owed and self.watch.again <= 2:  # later only the start is asked for
+            self.held = replace(Held.from_attributes(self._ask_settings()), window=held.window)
         fault = "does not charge though it should: check the cable, the charging station and the MyRenault app"
         if charge is False:
             fault = "charges though it is blocked: unplug it or stop it at the charging station"
         message = f"the car does not obey, it {fault}; trying again every hour"
-        self._occasion("stubborn", self.watch.stubborn, message, aloud=True)
-        return again
+        if self.watch.stubborn and "stubborn" not in self._occasions:
+            self.tell(message)
+        self._occasion("stubborn", self.watch.stubborn, message)
 
-    def _steps(self, report: Report, action: Action, local: datetime, again: bool) -> list[Step]:
+    def _steps(self, report: Report, action: Action, local: datetime) -> list[Step]:
         """What the car is to be told now, by the calls it listens to."""
         held, dialect = self.held or Held(), self.car.vehicle().dialect
         calls = {Action.ALWAYS: (dialect.always,), Action.WINDOW: dialect.window, Action.WAIT: ()}
@@ -1507,15 +1589,18 @@ class Controller:
         after = steps[-1].held if steps else held
         if dialect.start is Call.START:
             start = should_start(report, action) and not self.watch.start_asked
+            start = start or (self.watch.owed and self.watch.charge is True and not steps)
         else:
             # Here the window is itself the request. Only a car that has reported since and does not charge is started,
             # for good, and gets its window again once it charges; so does one whose delay is taken back.
-            start = self.watch.charge is True and (again or held.mode is Mode.DELAYED) and after.mode is held.mode
+            owed = self.watch.owed and self.watch.charge is True
+            start = owed and all(step.call is not Call.KCM_START for step in steps)
             start = start or (action is Action.WINDOW and held.mode is Mode.DELAYED)
             if action is Action.WINDOW and (start or (self.watch.start_asked and not charging(report, None))):
                 steps = []
             after = Held(Mode.ALWAYS)
-        if start:
+        self._starts = [when for when in self._starts if self._answered - timedelta(days=1) < when <= self._answered]
+        if start and len(self._starts) < STARTS_A_DAY:
             line = f"starting charging as not currently charging {'-' if report.status is None else report.status}"
             steps.append(Step(dialect.start, None, line, after))
         return steps
@@ -1563,13 +1648,19 @@ class Controller:
         if step.line or self.dry_run:
             self.tell(step.line or "setting charge mode to scheduled")
         if not self.dry_run:
-            self.held = (self.held or Held()).common(step.held)
-            self.car.send(step.call, step.value)
+            before = self.held or Held()
+            self.held = before.common(step.held)
+            try:
+                self.car.send(step.call, step.value)
+            except QuotaError:
+                self.held = before  # it was refused, not lost
+                raise
             self.held = step.held
             if self.forecast and self.watch.charge is not None:
                 self.forecast.told(self.watch.charge, self.clock())
             if step.call in (Call.START, Call.KCM_START):
                 self.watch.start_asked = True
+                self._starts.append(self.clock())
                 if self.state and self._updated:
                     with contextlib.suppress(OSError):  # at worst a restart asks once more
                         write_whole(own_path(self.state, self.car.vehicle().vin) + ".asked", self._updated)
@@ -1579,13 +1670,17 @@ class Controller:
             self.tell(line)
             self._said[key] = line
 
-    def _occasion(self, name: str, now: bool, message: str, aloud: bool = False) -> None:
-        """Notify the owner once when an occasion arises, and say it in the output too when nothing else does."""
+    def _occasion(self, name: str, now: bool, message: str) -> None:
+        """Notify the owner once when an occasion arises."""
         if now and name not in self._occasions:
-            if aloud:
-                self.tell(message)
-            self._notify(f"chargeto: {message}")
+            self._messages.append(f"chargeto: {self.car.redact(message)}")
         self._occasions = self._occasions | {name} if now else self._occasions - {name}
+
+    def _send_messages(self) -> None:
+        """Only now: the owner's command may take its time."""
+        messages, self._messages = self._messages, []
+        for message in messages:
+            self._notify(message)
 
 
 # ---------------------------------------------------------------- the command line
@@ -1661,6 +1756,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
         return 0
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by the caller
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a car's name may not fit a plain terminal
     stop = Stop()
@@ -1678,8 +1774,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings.from_env(env, stored, faults)
         if stored is None:
             return demo(settings, args.model or "X101VE", stop)
-        car = Renault(settings, lambda: Renault.stored(os.environ), utc_now)
-        notify = notifier(settings.notify_command, say)
+        car = Renault(settings, lambda: Renault.stored(os.environ), utc_now, lambda: stop.wait(0))
+        notify = notifier(settings.notify_command, say, stop.wait)
         state = os.environ.get("XDG_STATE_HOME", "")
         state = os.path.join(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"), "chargeto")
         if args.restore:
@@ -1694,7 +1790,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("chargeto:", " ".join(fault.split()), file=sys.stderr)
         return 2
     except CarError as error:  # of --restore; what is saved stays saved
-        say(str(error))
+        say(car.redact(str(error)))
+        return 1
+    except StoppedError:  # --once or --restore were ended early
         return 1
     except BrokenPipeError:  # nobody reads the output any more
         return 1

@@ -5,6 +5,7 @@ It serves the tests, the soak and the benchmark alike. The car is `chargeto.Simu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -203,9 +204,17 @@ class Cloud:
                 answer = cloud._answer(self.command, self.path, self.headers, body)
                 if answer == "hang":
                     cloud.released.wait(60)
-                if answer in ("hang", "drop"):
+                if answer == "drip":
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                    while not cloud.released.wait(0.05):
+                        try:
+                            self.wfile.write(b" ")
+                        except OSError:
+                            break
+                if answer in ("hang", "drop", "drip"):
                     self.close_connection = True
-                    self.connection.shutdown(socket.SHUT_RDWR)
+                    with contextlib.suppress(OSError):
+                        self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 status, content, *extra = answer
                 cloud.answers.append(status)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from cloud import SECRETS, VIN, chargeto
 from test_charge import report, says, wrote
 
 AUTHORIZED = "err.func.wired.unauthorized"
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return False
 
 
 def error(status, code, message="x", *headers):
@@ -40,9 +46,9 @@ FAULTS = [
     pytest.param(error(409, "err.func.x", NESTED), "still busy with an earlier charge mode command", id="409001 in a text"),
     pytest.param(error(500, "err.tech.500"), "Renault's side has a technical fault", id="500"),
     pytest.param(error(501, "err.tech.501"), "gateway does not support that", id="501"),
-    pytest.param(error(418, "err.new\n\x1b[31m"), "refused (HTTP 418, err.new31m)", id="a code nobody knows"),
-    pytest.param((500, {"errors": "x"}), "refused (HTTP 500, nocode)", id="errors of a wrong type"),
-    pytest.param((500, {"errors": [None]}), "refused (HTTP 500, nocode)", id="a null error"),
+    pytest.param(error(418, "err.new\n\x1b[31m"), "refused (HTTP 418, an unknown code)", id="a code nobody knows"),
+    pytest.param((500, {"errors": "x"}), "refused (HTTP 500, an unknown code)", id="errors of a wrong type"),
+    pytest.param((500, {"errors": [None]}), "refused (HTTP 500, an unknown code)", id="a null error"),
     pytest.param((500, {"message": "x"}), "something else than data (HTTP 500)", id="an error without errors"),
 ]
 
@@ -192,6 +198,55 @@ def test_retry_after_is_honoured_up_to_an_hour(world, header, minutes):
     assert f"next try in {minutes} minutes" in story.faults()[0]
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("99999999999999999", 3600), ("1800.5", 1800.5), ("600 ", 600), ("-5", 0), ("Tue, 05 May 2026 10:20:00 -0000", 1200),
+     ("Tue, 05 May 2026 09:20:00 GMT", 0), ("Tue, 99 May", 0), ("", 0)],
+)  # fmt: skip
+def test_forms_of_retry_after(header, seconds):
+    response = chargeto.requests.Response()
+    response.headers["Retry-After"] = header
+    now = datetime(2026, 5, 5, 10, tzinfo=timezone.utc)
+    assert chargeto._retry_after(response, now) == timedelta(seconds=seconds)
+
+
+def test_the_pacing_begins_anew_after_a_success(world):
+    story = world("2026-05-05T10:00:00Z", level=86)
+    for _ in range(2):
+        begin = story.clock.now
+        story.cloud.log.clear()
+        story.cloud.faults += [("battery-status", error(429, "x"))] * 2
+        story.run(minutes=20)
+        gaps = [when - begin for when, _, _ in story.cloud.requests("battery-status")]
+        assert [gap.seconds // 60 for gap in gaps] == [0, 5, 15]
+
+
+def test_the_status_counts_when_the_code_says_something_else(world):
+    story = world("2026-05-05T10:00:00Z", level=86)
+    story.cloud.faults.append(("battery-status", error(429, "err.tech.500")))
+    assert "Renault's quota is used up" in story.poll()[-1]
+    story.cloud.faults.append(("battery-status", error(401, "access_denied")))
+    story.poll()
+    assert len(story.faults()) == 1
+
+
+def test_a_refused_command_leaves_the_car_as_it_was(world):
+    story = world("2026-05-05T10:10:00Z", level=70, power=2.3)
+    story.poll()
+    story.cloud.always["charge-schedule"] = error(429, "x")
+    assert "the car holds a window until 12:45, then it stops by itself" in story.poll()[-1]
+
+
+def test_a_drip_is_cut_off(world, monkeypatch):
+    assert chargeto.TOTAL_TIMEOUT == 60
+    monkeypatch.setattr(chargeto, "TOTAL_TIMEOUT", 0.3)
+    story = world(level=86)
+    story.cloud.faults.append(("battery-status", "drip"))
+    story.run(minutes=10)
+    assert len(story.faults()) == 1
+    assert "no answer within" in story.faults()[0]
+
+
 def test_a_401_gets_a_new_jwt_and_one_more_try_in_the_same_poll(world):
     story = world(level=86)
     story.poll()
@@ -310,6 +365,118 @@ def test_a_car_deaf_to_blocks_is_told_three_times_more_and_then_once_an_hour(wor
     assert "charges though it is blocked: blocking" in " ".join(story.poll())
 
 
+def test_a_command_that_the_cloud_refuses_is_no_disobedience_of_the_car(world):
+    story = world("2026-05-05T10:00:00Z", level=50)
+    story.cloud.always["POST actions"] = error(500, "err.tech.500")
+    for _ in range(36):
+        report(story, 86, 1.0)
+        story.poll()
+    assert not says(story, "the car charges though")
+    assert not [message for message in story.notified if "obey" in message]
+    story.cloud.always["POST actions"] = 200, {"data": {}}
+    for minute in range(0, 25, 5):
+        report(story, 86, 1.0)
+        assert bool([line for line in story.poll() if "the car charges though" in line]) == (minute in (10, 20))
+
+
+def test_who_starts_a_charge_again_and_again_is_overruled_every_time_and_the_car_is_not_blamed(world):
+    story = world("2026-05-05T10:00:00Z", level=86, delay=timedelta(minutes=2))
+    story.run(minutes=20)
+    for _ in range(6):
+        story.car.send(chargeto.Call.START)
+        story.run(minutes=20)
+        assert not story.car.charging
+    assert not story.notified or not [message for message in story.notified if "obey" in message]
+
+
+@pytest.mark.parametrize("settings", [None, {"mode": "delayed", "schedules": []}])
+@pytest.mark.parametrize("level", [50, 70])
+def test_a_dead_station_costs_few_writes_even_when_the_settings_cannot_be_read(world, settings, level):
+    story = world("2026-05-05T10:00:00Z", level=level, idle_report_every=timedelta(minutes=10))
+    answer = (200, {"data": {"attributes": settings}}) if settings else error(404, "err.func.wired.notFound")
+    story.cloud.always["charging-settings"] = answer
+    story.car.powered = False
+    story.run(days=1)
+    windows = 96 if level == 70 else 0
+    assert len(story.cloud.writes()) - windows <= 30
+    assert len([message for message in story.notified if "obey" in message]) == 1
+
+
+def test_a_station_whose_charge_dies_at_once_costs_few_writes_too(world):
+    story = world("2026-05-05T10:00:00Z", level=70)
+    for minute in range(0, 24 * 60, 5):
+        report(story, 70, 1.0 if minute % 20 == 0 else 0.1)
+        story.poll()
+    assert len(story.cloud.writes()) - 96 <= 30
+    assert [message for message in story.notified if "obey" in message]
+
+
+def test_one_report_is_held_against_the_car_once(world):
+    story = world("2026-05-05T10:00:00Z", level=50)
+    story.cloud.always["POST actions"] = 200, {"data": {}}
+    story.clock.now += timedelta(hours=1)
+    report(story, 86, 1.0)
+    story.clock.now -= timedelta(hours=1)  # the car's clock is an hour ahead
+    story.run(hours=1)
+    assert len(says(story, "the car charges though")) == 1
+
+
+def test_a_car_that_gives_no_timestamp_is_judged_by_the_poll(world):
+    story = world("2026-05-05T10:00:00Z", level=50)
+    report(story, 86, 1.0, timestamp=None)
+    story.run(minutes=31)
+    assert len(says(story, "the car charges though")) == 3
+
+
+@pytest.mark.parametrize("status", [0.3, -1.1, None])
+def test_a_slow_charge_under_a_status_that_lies_is_no_disobedience(world, status):
+    story = world("2026-05-05T10:00:00Z", level=70)
+    for minute in range(0, 240, 10):
+        report(story, 70 + minute // 30, status)
+        story.poll(minutes=10)
+    assert not says(story, "does not charge though")
+
+
+@pytest.mark.parametrize("status", [0.3, -1.1, None])
+def test_a_car_that_does_not_charge_under_a_status_that_lies_is_told_again(world, status):
+    story = world("2026-05-05T10:00:00Z", level=40)
+    for _ in range(12):
+        report(story, 40, status)
+        story.poll(minutes=10)
+    assert says(story, "does not charge though")
+    assert wrote(story).count("charging-start") >= 1
+
+
+def test_a_change_of_the_mode_on_the_way_gets_its_ten_minutes(world):
+    story = world("2026-05-05T10:00:00Z", level=60)
+    report(story, 64, 1.0)
+    story.run(minutes=60)
+    report(story, 66, 1.0)
+    story.poll()
+    report(story, 66, 0.1)
+    assert not [line for line in story.poll() if "does not charge though" in line]
+
+
+def test_an_outage_that_ends_just_before_the_window_does_is_no_disobedience(world):
+    story = world("2026-05-05T10:00:00Z", level=66, power=2.3, delay=timedelta(minutes=9))
+    story.run(minutes=20)
+    story.cloud.always[""] = "drop"
+    story.run(minutes=20)
+    story.cloud.always.clear()
+    story.run(hours=1)
+    assert not says(story, "does not charge though")
+    assert story.car.charging
+
+
+def test_the_last_line_of_a_car_that_nothing_stops(world):
+    story = world("2026-05-05T10:00:00Z", level=50)
+    story.cloud.always["POST actions"] = 200, {"data": {}}
+    for _ in range(8):
+        report(story, 86, 1.0)
+        story.poll(minutes=10)
+    assert story.script.left_with() == "the car charges though it is blocked: nothing stops it"
+
+
 @pytest.mark.parametrize(
     ("levels", "expected"), [([86, 86, 86, 87], 1), ([86, 86, 86, 86], 0)], ids=["rising", "steady"]
 )
@@ -369,13 +536,71 @@ def test_an_expired_session_is_told_once_and_a_new_login_is_picked_up_without_a_
 
 
 def test_a_newer_api_key_comes_with_the_new_login(world):
-    story = world(level=86, env={"GIGYA_API_KEY": "3_outdated"})
+    story = world(level=86)
+    story.env["GIGYA_API_KEY"] = ""
+    story.stored["gigya-api-key"] = "3_outdated"
+    story.restart()
     story.poll()
     assert "are the two keys swapped" in story.faults()[0]
     story.cloud.token = "a-new-token"
     story.stored = {**story.stored, "gigya": "a-new-token", "gigya-api-key": "3_gigya-key-0123456789"}
     story.poll()
     assert len(story.faults()) == 1
+
+
+def test_a_new_login_does_not_undo_the_environment_or_change_the_account(world):
+    story = world(level=86, env={"SPECIFIC_VIN": VIN})
+    story.stored["kamereon-api-key"] = "outdated"
+    story.restart()
+    story.run(hours=1)
+    story.cloud.accounts["other"] = []
+    story.cloud.token = "a-new-token"
+    story.stored = {**story.stored, "gigya": "a-new-token", "kamereon-account": "other", "gigya-token": "foreign"}
+    story.run(hours=1)
+    assert not story.faults()
+
+
+def test_a_credential_file_that_is_half_written_just_now_is_no_new_login(world):
+    story = world(level=86)
+    story.run(minutes=10)
+
+    def half_written():
+        raise chargeto.ConfigError("damaged")
+
+    story.script.car._read_stored = half_written
+    story.run(hours=1)
+    assert not story.faults()
+
+
+@pytest.mark.parametrize("where", ["battery-status", "getJWT", "charge-schedule"])
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_not_followed_with_the_keys(world, where, status):
+    story, thief = world(level=70), world(level=70)
+    story.cloud.always[where] = (status, {"a": 1}, f"Location: {thief.cloud.url}/commerce/x")
+    story.run(minutes=20)
+    assert thief.cloud.log == []
+    assert len(story.faults()) == 4
+
+
+@pytest.mark.parametrize("secret", [*SECRETS, VIN])
+@pytest.mark.parametrize("form", ["error", "errorCode"])
+def test_a_cloud_that_answers_with_a_secret_is_not_quoted(world, secret, form):
+    story = world(level=70)
+    story.poll()
+    body = {"error": f"{secret} is not allowed"} if form == "error" else {"errors": [{"errorCode": secret}]}
+    story.cloud.always["battery-status"] = 403, body
+    story.poll()
+    assert story.faults()
+    assert secret not in "".join(story.lines[1:])
+
+
+def test_redact_knows_every_secret_in_every_form(world):
+    story = world(level=70, env={"KAMEREON_ACCOUNT_ID": "account-77aa"})
+    story.stored["gigya"] = "a token/with+signs"
+    story.restart()
+    story.script.car._vehicle = chargeto.Vehicle(VIN, "X101VE", "x")
+    secrets = [*SECRETS[:2], "a token/with+signs", "a%20token%2Fwith%2Bsigns", "person-5f3a", "account-77aa", VIN]
+    assert story.script.car.redact(" ".join(secrets)) == " ".join(["***"] * 7)
 
 
 # ---- the quota of its own, and the owner hears of it
@@ -427,7 +652,7 @@ def test_the_notify_command_gets_the_message_as_its_last_argument(tmp_path):
     script.chmod(0o755)
     settings = chargeto.Settings.from_env({"NOTIFY_COMMAND": f"'{script}' -a 'b c'"}, None)
     said = []
-    chargeto.notifier(settings.notify_command, said.append)('it "costs" $HOME; 5')
+    chargeto.notifier(settings.notify_command, said.append, sleep)('it "costs" $HOME; 5')
     assert (tmp_path / "told").read_text() == '-a|b c|it "costs" $HOME; 5|'
     assert said == []
 
@@ -443,7 +668,7 @@ def test_the_notify_command_gets_the_message_as_its_last_argument(tmp_path):
 )
 def test_a_notify_command_that_fails_is_one_line(command, expected):
     said = []
-    chargeto.notifier(chargeto.Settings.from_env({"NOTIFY_COMMAND": command}, None).notify_command, said.append)("hello")
+    chargeto.notifier(chargeto.Settings.from_env({"NOTIFY_COMMAND": command}, None).notify_command, said.append, sleep)("hello")
     assert said == ([expected] if expected else [])
 
 
@@ -451,5 +676,6 @@ def test_a_notify_command_that_hangs_is_ended(monkeypatch):
     assert chargeto.NOTIFY_TIMEOUT == 30
     monkeypatch.setattr(chargeto, "NOTIFY_TIMEOUT", 0.2)
     said = []
-    chargeto.notifier(["/bin/sh", "-c", "sleep 20"], said.append)("hello")
-    assert said == ["NOTIFY_COMMAND did not end within 0.2 seconds"]
+    chargeto.notifier(["/bin/sh", "-c", "sleep 20"], said.append, sleep)("hello")
+    assert len(said) == 1
+    assert said[0].startswith("NOTIFY_COMMAND did not end within 0.2 seconds")
