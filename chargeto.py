@@ -89,8 +89,8 @@ BLOCK_CLEARANCE = timedelta(hours=24)  # schedules repeat weekly: a block moves 
 RESTORE_INTERVAL, RESTORE_TRIES = timedelta(minutes=1), 16  # for a command to reach the car, and some to spare
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 RATE_REPORTS = 3  # this many reports before the last one tell the charge rate
-CAUTION = 0.92  # how much of the predicted time a window is given before it ends at the next quarter hour
-EXTRA_POLL = timedelta(seconds=30)  # the soonest
+END_MARGIN = timedelta(minutes=1)  # an estimate so much too late does not cost another quarter of an hour
+EXTRA_POLL, EXTRA_POLLS = timedelta(seconds=30), 6  # the soonest, and how many in an hour
 ESTIMATE_AGE = timedelta(minutes=90)  # no estimate from an older report
 MOST_STOPS = 2  # in one charge
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
@@ -312,8 +312,11 @@ class Vehicle:
         details = link.get("vehicleDetails")
         known: Mapping[str, Any] = details if isinstance(details, dict) else {}
         model: Any = known.get("model") if isinstance(known.get("model"), dict) else {}
-        words = (model.get("label"), model.get("code"), known.get("registrationNumber"), link["vin"])
+        words = (model.get("label"), model.get("code"), known.get("registrationNumber"))
         return cls(str(link["vin"]), str(model.get("code") or ""), " ".join(str(word) for word in words if word))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.vin}".strip()
 
     @property
     def dialect(self) -> Dialect:
@@ -487,8 +490,7 @@ def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
     duration = WINDOW_MINUTES
     if left is not None:
         begun = timedelta(minutes=local.minute % 15, seconds=local.second)
-        # A little early, so that an estimate a little late does not cost a quarter of an hour more
-        duration = min(max(math.ceil((begun + left * CAUTION) / QUARTER), 1) * 15, WINDOW_MINUTES)
+        duration = min(max(math.ceil((begun + left - END_MARGIN) / QUARTER), 1) * 15, WINDOW_MINUTES)
     return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, duration)
 
 
@@ -549,19 +551,21 @@ def plan(
 
 def clean_schedules(schedules: object, ids: Sequence[int] = range(1, 6)) -> list[dict[str, Any]]:
     """The schedules of a charging-settings answer in the form in which a car takes them; what is odd is left out."""
-    cleaned = []
+    cleaned: dict[int, dict[str, Any]] = {}
     for schedule in schedules if isinstance(schedules, list) else []:
         if isinstance(schedule, dict) and schedule.get("id") in ids:
             days = {day: schedule[day] for day in DAYS if isinstance(schedule.get(day), dict)}
             charges = {
                 day: {"startTime": charge.get("startTime"), "duration": charge.get("duration")}
                 for day, charge in days.items()
-                if re.fullmatch(r"T\d\d:(00|15|30|45)Z", str(charge.get("startTime")))
-                and type(charge.get("duration")) is int and charge["duration"] % 15 == 0 and charge["duration"] > 0
+                if re.fullmatch(r"T([01]\d|2[0-3]):(00|15|30|45)Z", str(charge.get("startTime")))
+                and type(charge.get("duration")) is int and charge["duration"] in range(15, 1441, 15)
             }  # fmt: skip
             if charges:
-                cleaned.append({"id": schedule["id"], "activated": schedule.get("activated") is True, **charges})
-    return cleaned
+                cleaned[schedule["id"]] = {
+                    "id": schedule["id"], "activated": schedule.get("activated") is True, **charges
+                }  # fmt: skip
+    return list(cleaned.values())
 
 
 def describe(own: Mapping[str, Any]) -> str:
@@ -654,9 +658,10 @@ class Watch:
     """Whether the car does what it was last told about charging, by its own later reports.
 
     charge: True, it should; False, it should not; None, nothing that its reports could show.
-    start_asked: it has been asked to start since. owed: it is to be told again, and the cloud has not accepted that yet.
+    start_asked: it has been asked to start since. owed: it is to be told again, and the cloud has not accepted it yet.
     again: how often it was told again, in vain. ignored: it has not obeyed at all since it was told, unlike a car that
     someone else has told otherwise. stubborn: it was told PATIENCE times more, in vain.
+    first: the first report by which it should have obeyed.
     """
 
     def __init__(self, charge: bool | None, report: Report | None = None) -> None:
@@ -665,7 +670,7 @@ class Watch:
         self._obeyed = report is not None and charging(report, None) is charge
         self._told: datetime | None = None  # None: not yet
         self._level: float | None = None  # by the report on which it was told
-        self._first: Report | None = None  # the first report by which it should have obeyed
+        self.first: Report | None = None
         self._judged: str | None = None  # the last report that was held against it
 
     @property
@@ -675,7 +680,7 @@ class Watch:
 
     def told(self, report: Report, now: datetime) -> None:
         """The cloud has accepted everything that the car is to be told: from now on it has OBEY to follow."""
-        self._told, self._level, self.owed, self._first = now, report.level, False, None
+        self._told, self._level, self.owed, self.first = now, report.level, False, None
 
     def disobeys(self, report: Report, now: datetime) -> bool:
         """Whether a report, made OBEY after the car was told, shows the opposite: then it is to be told again.
@@ -685,14 +690,14 @@ class Watch:
         made = report.made or now
         if self.charge is None or self._told is None or self.owed or made < self._told:
             return False
-        charges = charging(report, self._first)
+        charges = charging(report, self.first)
         if charges is self.charge:
             self._obeyed = True
             if not charges or (report.level or 0) > (self._level or 0):  # "charging" alone may be a station's last gasp
                 self.again, self.stubborn = 0, False
         if made < self._told + OBEY:
             return False
-        self._first = self._first or report
+        self.first = self.first or report
         if charges is None or charges is self.charge or (report.updated and report.updated == self._judged):
             return False
         self.stubborn = self.again >= PATIENCE
@@ -723,6 +728,7 @@ class Forecast:
     def _begin(self) -> None:
         self._reports: list[tuple[datetime, float]] = []  # while it has charged without a break
         self._rate: float | None = None
+        self._rest: float | None = None  # the level at which it rests, not charging
         self.stops, self.blocked = 0, False
 
     @property
@@ -732,26 +738,35 @@ class Forecast:
 
     def told(self, charge: bool, now: datetime) -> None:
         """The cloud has accepted that the car is to charge, or to stop."""
-        if self._charges is not charge and (self._told is None or self._told[0] is not charge):
+        if self._charges is charge:
+            self._told = None
+        elif self._told is None or self._told[0] is not charge:
             self._told = (charge, now)
 
-    def see(self, report: Report) -> None:
-        """Learn from a report."""
+    def see(self, report: Report, ended: bool = False) -> None:
+        """Learn from a report. ended: the window that the car holds is over, so it may have stopped by itself."""
         if not report.plugged_in:
             self._begin()
-        charges, made = charging(report, None), report.made
+            self._told = None
+        charges, made, level = charging(report, None), report.made, report.level
         self._charges = charges
-        if made is None or report.level is None or charges is None:
-            return
-        if self._told and self._told[0] is charges and made >= self._told[1]:
-            if made - self._told[1] <= 2 * OBEY:
+        if self._told and made and self._told[0] is charges and made >= self._told[1]:
+            if made - self._told[1] <= 2 * OBEY and not (ended and not charges):
                 self._delays = [*self._delays[-4:], made - self._told[1]]
             self._told = None
-        if not charges:
-            self.stops += bool(self._reports) and not self.blocked  # by its window's end, or someone else
+        if not charges or made is None or level is None:
+            if charges is False and level is not None:
+                self.stops += bool(self._reports) and ended and not self.blocked
+                if self._rest is not None and level < self._rest - 1:
+                    self.stops, self.blocked = 0, False  # it was used since: what follows is a charge of its own
+                self._rest = level
             self._reports = []
-        elif not self._reports or made > self._reports[-1][0]:
-            self._reports = [*self._reports[-RATE_REPORTS:], (made, report.level)]
+            return
+        self._rest = None
+        if self._reports and made <= self._reports[-1][0] and (made, level) != self._reports[-1]:
+            self._reports = []  # the car's clock was set
+        if (made, level) not in self._reports:
+            self._reports = [*self._reports[-RATE_REPORTS:], (made, level)]
             self._rate = self._learn_rate(report) or self._rate
 
     def _learn_rate(self, report: Report) -> float | None:
@@ -807,13 +822,14 @@ class Forecast:
         if action is Action.ALWAYS or not report.plugged_in or report.level is None:
             self.blocked = False
             return action
+        stop_in = self.stop_in(now)
         if self.blocked:
-            stopped = charging(report, None) is False and (self._told is None)
+            stopped = self._charges is False and self._told is None
             short = stopped and report.level < self.limit - 1 and self.stops < MOST_STOPS
             self.blocked = action is Action.BLOCK or not short
-        elif self.stops and charging(report, None) is False and report.level >= self.limit - 1:
+        elif self.stops and self._charges is False and report.level >= self.limit - 1:
             self.blocked = True  # the window's end has stopped it
-        elif action is Action.BLOCK or self.stop_in(now) == timedelta(0):
+        elif action is Action.BLOCK or (stop_in is not None and stop_in < EXTRA_POLL):
             self.blocked = True
             self.stops += 1
         return Action.BLOCK if self.blocked else action
@@ -888,15 +904,17 @@ class Transport(HTTPAdapter):
         if len(self._sent) >= REQUESTS_AN_HOUR:
             raise QuotaError(f"{REQUESTS_AN_HOUR} requests were made in an hour, more would risk a lockout")
         self._sent.append(now)
-        kwargs["timeout"] = TIMEOUTS
+        kwargs["timeout"], begin = TIMEOUTS, time.monotonic()
         try:
             with _time_limit(TOTAL_TIMEOUT):
                 response = super().send(request, *args, **kwargs)
                 content = response.content
         except OSError as error:  # requests' exceptions, and a missing certificate file
-            raise CarError(f"Renault's cloud cannot be reached: {_network_fault(error)}") from None
+            late = time.monotonic() - begin >= TOTAL_TIMEOUT
+            fault = _network_fault(TimeoutError() if late else error)
+            raise CarError(f"Renault's cloud cannot be reached: {fault}") from None
         body = None
-        with contextlib.suppress(ValueError):  # not JSON: told below, by its status
+        with contextlib.suppress(ValueError, RecursionError):  # not JSON: told below, by its status
             body = json.loads(content)
         codes = list(_codes(body))
         if response.status_code >= 300 or codes or not isinstance(body, dict):  # a redirect would take the keys along
@@ -924,7 +942,9 @@ def _network_fault(error: Exception) -> str:
     """Name the cause; the exception's own text would show the account and the VIN."""
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate was not accepted (TLS): check this machine's clock and network"
-    if isinstance(error, (requests.Timeout, TimeoutError)) or "TimeoutError" in str(error):
+    if isinstance(error, TimeoutError):
+        return f"no whole answer within {TOTAL_TIMEOUT} seconds"
+    if isinstance(error, requests.Timeout):
         connecting = isinstance(error, requests.exceptions.ConnectTimeout)
         return f"no answer within {TIMEOUTS[0 if connecting else 1]} seconds"
     causes = {"resol": "its name was not found (DNS)", "not known": "its name was not found (DNS)"}
@@ -1126,20 +1146,21 @@ class Renault(Car):
             accounts += 1
             self._login["kamereon-account"] = account
             Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
-            links = self._authorized(lambda: list(self._kamereon.get_vehicles()["vehicleLinks"]))
+            links = self._authorized(lambda: list(self._kamereon.get_vehicles()["vehicleLinks"] or []))
             for vehicle in (Vehicle.from_link(link) for link in links if isinstance(link, dict) and link.get("vin")):
                 if wanted is None or wanted.upper() == vehicle.vin.upper():
                     if vehicle.model in OWN_LIMIT:
                         raise ConfigError(
-                            f"{vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes no"
-                            " commands from here (for another vehicle set SPECIFIC_VIN)"
+                            f"the {vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes"
+                            " no commands from here (for another vehicle set SPECIFIC_VIN)"
                         )
                     return vehicle
-                seen.append(vehicle.name)
-        there_are = f"{', '.join(seen) or 'no vehicles'} (in {accounts} account{'s' * (accounts != 1)})"
-        if wanted is None:
-            raise ConfigError(f"there is no vehicle, but {there_are}: check the MyRenault app and KAMEREON_ACCOUNT_ID")
-        raise ConfigError(f"SPECIFIC_VIN={wanted} is not among your vehicles; there are: {there_are}")
+                seen.append(str(vehicle))
+        held_by = f"{accounts} account{'s' * (accounts != 1)}"
+        if not seen:
+            raise ConfigError(f"there is no vehicle in {held_by}: check the MyRenault app and KAMEREON_ACCOUNT_ID")
+        there_are = f"there are: {', '.join(seen)} (in {held_by})"
+        raise ConfigError(f"SPECIFIC_VIN={wanted} is not among your vehicles; {there_are}")
 
     def _accounts(self) -> Iterator[str]:
         """The account that is set, or pyze's choice and then the person's others."""
@@ -1306,21 +1327,26 @@ def write_whole(path: str, text: str) -> None:
 
 
 def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None:
-    """The owner's charging settings, None when there are none; a damaged file is kept aside."""
+    """The owner's charging settings, empty when they could not be saved, None without a file; a damaged one is kept."""
+    folder = os.path.dirname(path)
     try:
         with open(path, encoding="utf-8") as file:
             own = json.load(file)
-        if isinstance(own, dict) and own.get("mode") in MODES and isinstance(own.get("schedules"), (list, type(None))):
-            return own
+        if own == {} or (own["mode"] in MODES and isinstance(own["schedules"], (list, type(None)))):
+            return cast(Mapping[str, Any], own)
         raise ValueError
     except FileNotFoundError:
         return None
     except OSError as error:
-        tell(f"your saved schedule {path} cannot be read: {error.strerror}")
-    except ValueError:
+        tell(f"your saved schedule in {folder} cannot be read: {error.strerror}")
+        return {}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        aside = path + ".damaged"
+        while os.path.exists(aside):
+            aside += "~"
         with contextlib.suppress(OSError):
-            os.replace(path, path + ".damaged")
-        tell(f"your saved schedule {path} is damaged, it is kept as {path}.damaged")
+            os.replace(path, aside)
+        tell(f"your saved schedule in {folder} is damaged, it is kept beside as .damaged")
     return None
 
 
@@ -1329,8 +1355,8 @@ def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], 
     vehicle = car.vehicle()
     path = own_path(state, vehicle.vin)
     own = read_own(path, tell)
-    if own is None:
-        tell(f"nothing is saved for this car in {path}")
+    if not own:
+        tell(f"nothing is saved for this car in {state}")
         return 1
     kcm = vehicle.dialect is KCM
     schedules = clean_schedules(own.get("schedules"), range(1, 6) if kcm else (1,))
@@ -1354,11 +1380,17 @@ def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], 
             now = {}
             tell(str(error))
         mine = clean_schedules(now.get("schedules"))
-        if MODES.get(str(now.get("mode"))) is mode and (mode is Mode.ALWAYS or all(item in mine for item in schedules)):
-            os.remove(path)
-            with contextlib.suppress(OSError):
-                os.remove(path + ".asked")
+        # In mode "always" most cars do not tell their schedules (renault.md 3)
+        same = all(schedule in mine for schedule in schedules) or (mode is Mode.ALWAYS and (kcm or not mine))
+        if MODES.get(str(now.get("mode"))) is mode and same:
             tell(f"restored: {describe(own)}")
+            try:
+                os.remove(path)
+            except OSError as error:
+                tell(f"what is saved in {state} cannot be deleted: {error.strerror}")
+                return 1
+            with contextlib.suppress(OSError):
+                os.remove(path + ".notes")
             return 0
         tell("waiting for the car to take it over")
         if wait(RESTORE_INTERVAL.total_seconds()):
@@ -1435,6 +1467,7 @@ class Controller:
         self._occasions: set[str] = set()  # of which the owner has been notified
         self._blocking = False  # a running charge was told to stop, and was not seen to
         self._starts: list[datetime] = []  # requests to start of the last day
+        self._extra: list[datetime] = []  # polls between the regular ones of the last hour
         self._refused = 0  # polls in a row that Renault's quota or login refused
         self._updated: str | None = None  # the car's last report
         self._asked: str | None = None  # the report on which the process before this one asked the car to start
@@ -1503,7 +1536,7 @@ class Controller:
         settings, vehicle = self.settings, self.car.vehicle()
         self._say_once(
             "start",
-            f"{vehicle.name}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
+            f"{vehicle}: car time {settings.zone_name}, always charging below {settings.always_below:g} %,"
             f" blocking at {settings.limit:g} %" + (", dry run: nothing is written to the car" * self.dry_run),
         )
         if self.held is None:
@@ -1515,7 +1548,8 @@ class Controller:
         now, local = self._answered, self._local()
         line = status_line(report, local, settings.limit)
         if self.forecast:
-            self.forecast.see(report)
+            window = self.held.window
+            self.forecast.see(report, window is not None and not window.open_at(local))
             level, left = self.forecast.level(now), self.forecast.left(now)
             if level is not None and left is not None and not self.forecast.blocked:
                 line += f" ~{level:.0f}% now, stop in {math.ceil(left / timedelta(minutes=1))}min"
@@ -1526,13 +1560,19 @@ class Controller:
         if self.forecast:
             action = self.forecast.adjust(action, report, now)
             stop_in = self.forecast.stop_in(now)
-            if action in (Action.WINDOW, Action.ALWAYS) and stop_in is not None:
-                self.delay = min(max(stop_in, EXTRA_POLL), POLL_INTERVAL)
+            self._extra = [when for when in self._extra if now - timedelta(hours=1) < when <= now]
+            soon = action is Action.WINDOW and stop_in is not None and stop_in < POLL_INTERVAL
+            if soon and stop_in is not None and len(self._extra) < EXTRA_POLLS:
+                self.delay = max(stop_in, EXTRA_POLL)
+                self._extra.append(now)
         low = action is Action.ALWAYS and not report.plugged_in
         if report.plug is not None or not low:  # one that is not reported is not unplugged
             self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
         self._verify(report, action, local)
-        early = f" (predicted: {settings.limit:g} % when the car obeys)" if reason is not action else ""
+        early = ""
+        if reason is not action:
+            obeyed = charging(report, None) is False
+            early = " (the predicted stop)" if obeyed else f" (predicted: {settings.limit:g} % when the car obeys)"
         self.tell(REASONS[action] + (f" {report.level:g} %{early}" * (action is Action.BLOCK)))
         steps = self._steps(report, action, local)
         if action in (Action.WINDOW, Action.BLOCK) and not {step.call for step in steps} - {Call.MODE, Call.START}:
@@ -1566,6 +1606,7 @@ class Controller:
             self.tell("the car does not charge though it should: asking what it holds, and telling it again")
         elif again:
             self.way = (self.way + self.watch.ignored) % len(ways)  # the way that works is kept
+            self._note()
             way = ", ".join(call.value for call in ways[self.way])
             self.tell(f"the car charges though it is blocked: blocking it by {way}")
         if self.watch.owed and not charge:
@@ -1596,7 +1637,8 @@ class Controller:
             owed = self.watch.owed and self.watch.charge is True
             start = owed and all(step.call is not Call.KCM_START for step in steps)
             start = start or (action is Action.WINDOW and held.mode is Mode.DELAYED)
-            if action is Action.WINDOW and (start or (self.watch.start_asked and not charging(report, None))):
+            waits = self.watch.start_asked and not charging(report, self.watch.first)
+            if action is Action.WINDOW and (start or waits):
                 steps = []
             after = Held(Mode.ALWAYS)
         self._starts = [when for when in self._starts if self._answered - timedelta(days=1) < when <= self._answered]
@@ -1608,29 +1650,40 @@ class Controller:
     def _learn(self, vehicle: Vehicle) -> Held:
         """Ask at start what the car holds, so that a restart repeats nothing, and keep what is the owner's own."""
         attributes = self._ask_settings()
+        if not attributes and self.state and not os.path.exists(own_path(self.state, vehicle.vin)):
+            attributes = self._ask_settings()  # once more, since what is lost now is lost
         held = Held.from_attributes(attributes)
         if held.mode is Mode.DELAYED and vehicle.dialect is KCM:
             self.way = KCM.blocks.index((Call.KCM_DELAY,))
-        if self.forecast and (held.mode is Mode.DELAYED or held.window == block_window(self._local(), held.window)):
+        blocked = held.mode is Mode.SCHEDULED and held.window == block_window(self._local(), held.window)
+        if self.forecast and (held.mode is Mode.DELAYED or blocked):
             self.forecast.stops, self.forecast.blocked = 1, True  # by the process before this one
         own: Mapping[str, Any] | None = attributes
         if self.state:
             path = own_path(self.state, vehicle.vin)
-            with contextlib.suppress(OSError, ValueError), open(path + ".asked", encoding="utf-8") as file:
-                self._asked = file.read()
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # there are none
+                with open(path + ".notes", encoding="utf-8") as file:
+                    notes = json.load(file)
+                self._asked, self.way = notes.get("asked"), range(len(vehicle.dialect.blocks))[notes.get("way", 0)]
             own = read_own(path, self.tell)
-            if own is None and held.mode and not held.is_ours:
+            if own is None:
                 own = {name: attributes.get(name) for name in ("mode", "schedules")}
+                doubtful = held.mode is Mode.ALWAYS and os.path.exists(path + ".damaged")
+                if held.mode is None or held.is_ours or doubtful:
+                    own = {}  # not known; and from now on it cannot be
                 try:
                     if not self.dry_run and not os.path.exists(path):
                         write_whole(path, json.dumps(own))
                 except OSError as error:
-                    self.tell(f"your schedule cannot be saved in {path}: {error.strerror}")
+                    self.tell(f"your schedule cannot be saved in {self.state}: {error.strerror}")
             if own:
-                self.tell(f"your schedule: {describe(own)}; restore it with --restore")
+                kept = "; restore it with --restore" * os.path.exists(path)
+                self.tell(f"your schedule: {describe(own)}{kept}")
         if vehicle.dialect is KCM:
             mine = clean_schedules((own or attributes).get("schedules"), range(2, 6))
-            self._others = [{**schedule, "activated": False} for schedule in mine]
+            # One that differs from day to day would be refused, and ours with it
+            same = [schedule for schedule in mine if len({str(schedule[day]) for day in DAYS if day in schedule}) == 1]
+            self._others = [{**schedule, "activated": False} for schedule in same]
         return held
 
     def _ask_settings(self) -> Mapping[str, Any]:
@@ -1661,9 +1714,14 @@ class Controller:
             if step.call in (Call.START, Call.KCM_START):
                 self.watch.start_asked = True
                 self._starts.append(self.clock())
-                if self.state and self._updated:
-                    with contextlib.suppress(OSError):  # at worst a restart asks once more
-                        write_whole(own_path(self.state, self.car.vehicle().vin) + ".asked", self._updated)
+                self._note()
+
+    def _note(self) -> None:
+        """Keep for the next process on which report the start was asked for, and the way to block that works."""
+        if self.state and not self.dry_run:
+            notes = json.dumps({"asked": self._updated, "way": self.way})
+            with contextlib.suppress(OSError):  # at worst a restart asks once more
+                write_whole(own_path(self.state, self.car.vehicle().vin) + ".notes", notes)
 
     def _say_once(self, key: str, line: str) -> None:
         if self._said.get(key) != line:

@@ -244,7 +244,7 @@ def test_a_drip_is_cut_off(world, monkeypatch):
     story.cloud.faults.append(("battery-status", "drip"))
     story.run(minutes=10)
     assert len(story.faults()) == 1
-    assert "no answer within" in story.faults()[0]
+    assert "no whole answer within" in story.faults()[0]
 
 
 def test_a_401_gets_a_new_jwt_and_one_more_try_in_the_same_poll(world):

@@ -238,6 +238,89 @@ def test_a_restart_after_a_predicted_stop_does_not_take_it_up_again(world):
     assert story.car.level == stopped
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(charging(10, 80, status=-1.1), id="a status that tells nothing"),
+        pytest.param(chargeto.Report(80.0, 1, 1.0), id="no timestamp"),
+        pytest.param(charging(10, None), id="no level"),
+        pytest.param(chargeto.Report(80.0, 1, 0.1), id="stopped, no timestamp"),
+    ],
+)
+def test_what_a_report_leaves_open_is_not_estimated(last):
+    assert forecast(charging(0, 70, 85), last).level(at(12)) is None
+
+
+@pytest.mark.parametrize("minutes", [0, -60, 10])
+def test_never_below_the_report_whatever_its_timestamp(minutes):
+    assert forecast(charging(0, 70, 85), charging(minutes, 80, 57)).level(at(10)) >= 80
+
+
+def test_a_timestamp_of_the_future_does_not_freeze_it():
+    assert forecast(charging(0, 70, 85), charging(600, 71, 84), charging(10, 74, 74)).level(at(12)) >= 74
+
+
+def test_neither_unplugging_nor_the_window_s_own_end_teaches_how_long_it_takes_to_obey():
+    one = forecast(charging(0, 70, 85))
+    one.told(False, at(1))
+    one.see(charging(2, 70, status=0.0, plug=0))
+    assert one.delay == timedelta(minutes=10)
+    one = forecast(charging(0, 70, 85))
+    one.told(False, at(1))
+    one.see(charging(2, 70, status=0.1), ended=True)
+    assert one.delay == timedelta(minutes=10)
+
+
+def test_power_cuts_do_not_use_up_the_stops():
+    one = forecast(charging(0, 70, 40))
+    for minutes in (5, 15, 25):
+        one.see(charging(minutes, 71, status=0.1))
+        one.see(charging(minutes + 5, 71, 40))
+    assert one.stops == 0
+    one.see(charging(35, 72, status=0.1), ended=True)
+    assert one.stops == 1
+
+
+def test_a_false_100_percent_is_forgotten():
+    one = forecast(charging(0, 70, status=0.1))
+    one.told(True, at(0))
+    false = charging(5, 100, status=0.1)
+    one.see(false)
+    assert one.adjust(chargeto.Action.BLOCK, false, at(5)) is chargeto.Action.BLOCK
+    one.told(False, at(5))
+    true = charging(10, 70, status=0.1)
+    one.see(true)
+    assert one.adjust(chargeto.Action.WINDOW, true, at(10)) is chargeto.Action.WINDOW
+
+
+def test_a_car_that_was_heated_from_its_battery_is_charged_again():
+    one = forecast(charging(0, 80, 10), charging(10, 84, status=0.1))
+    one.stops, one.blocked = 2, True
+    for minutes, level, expected in ((20, 84, "BLOCK"), (100, 80, "WINDOW")):
+        seen = charging(minutes, level, status=0.1)
+        one.see(seen)
+        assert one.adjust(chargeto.Action.WINDOW, seen, at(minutes)).name == expected
+
+
+def test_thresholds_side_by_side_do_not_use_up_the_quota(world):
+    story = world("2026-05-05T10:00:00Z", level=60, power=22.0, delay=timedelta(minutes=10), report_every=timedelta(minutes=30),
+                  env={**ON, "ALWAYS_CHARGE_AT_THRESHOLD": "84"})  # fmt: skip
+    story.run(hours=3)
+    assert not story.faults()
+    made = [when for when, _, _ in story.cloud.log]
+    assert max(sum(1 for other in made if when <= other < when + timedelta(hours=1)) for when in made) < 30
+
+
+def test_a_restart_in_always_with_an_old_block_in_the_car_is_no_stop(world):
+    story = world("2026-05-05T10:00:00Z", level=67, power=3.7, env=ON)
+    story.car.mode = "always"
+    story.car.schedules = [{"id": 1, "activated": True, "monday": {"startTime": "T10:00Z", "duration": 15}}]
+    story.car.plug(True)
+    story.run(minutes=30)
+    assert story.car.charging
+    assert not says(story, "skipping")
+
+
 def test_the_report_in_the_cloud_is_the_only_source(world):
     story = world("2026-05-05T10:00:00Z", level=66, env=ON)
     report(story, 80, 1.0, chargingInstantaneousPower=71.6)
