@@ -42,6 +42,8 @@ class Life:
             env={"PREDICT_STOP": str(seed % 4 // 3)},
         )  # fmt: skip
         self.car, self.cloud = self.world.car, self.world.cloud
+        if self.car.deaf:
+            self.car.schedules = []  # nothing could keep it from charging by one of its own
         self.troubled = self.world.clock.now  # when the cloud last failed, or the driver last did something
         self.outage_until = self.troubled
         self.over = False  # the last report was at or above the limit
