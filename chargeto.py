@@ -927,7 +927,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeoutError when it takes longer: a time limit for each read does not end an answer that only drips."""
 
     def expire(*_: object) -> None:
-        raise TimeoutError
+        raise TimeoutError("too long")  # with a text: socket.py of Python 3.8 looks into it
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -1743,7 +1743,7 @@ class Controller:
 
 # ---------------------------------------------------------------- the command line
 
-DEMO_PACE = 0.3  # seconds of real time for a poll interval
+DEMO_PACE = 0.25  # seconds of real time for a poll interval
 DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
 DEMO_POLLS = 42  # at the most: the demo stays under 15 seconds whatever the thresholds are
 

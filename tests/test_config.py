@@ -75,6 +75,13 @@ def test_thresholds(value, good):
         assert faults(MAX_CHARGE_THRESHOLD=value)[0].startswith(f"MAX_CHARGE_THRESHOLD={value} is not a number from 0 to 100")
 
 
+@pytest.mark.parametrize(("limit", "always"), [("65", None), ("85", "85"), (None, "90"), ("50", "60")])
+def test_the_limit_must_be_above_the_lower_threshold(limit, always):
+    env = {"MAX_CHARGE_THRESHOLD": limit or "", "ALWAYS_CHARGE_AT_THRESHOLD": always or ""}
+    (fault,) = faults(**env)
+    assert f"MAX_CHARGE_THRESHOLD={limit or 85} must be above ALWAYS_CHARGE_AT_THRESHOLD={always or 65}" in fault
+
+
 @pytest.mark.parametrize(
     ("stored", "env", "good"),
     [

@@ -66,7 +66,7 @@ def test_one_line_names_the_fault_and_the_next_poll_decides_afresh(world, fault,
     assert len([line for line in said if expected in line]) == 2
     assert wrote(story) == before  # nothing on a level that is not known
     del story.cloud.always["GET battery-status"]
-    story.run(minutes=75)
+    story.run(minutes=55)
     assert 85 <= story.car.level < 90
     assert not story.car.charging
 
@@ -83,7 +83,7 @@ def test_a_fault_of_any_request_is_survived(world, where, fault):
         assert len(story.faults()) == 6
         assert not [line for line in story.lines if "Traceback" in line]
     story.cloud.always.clear()
-    story.run(minutes=90)
+    story.run(minutes=60)
     assert 85 <= story.car.level < 90
     assert not story.car.charging
 

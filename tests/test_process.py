@@ -71,13 +71,12 @@ def test_the_first_status_line_comes_at_once_and_the_memory_stays_small(process)
     assert (running.returncode, err) == (0, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    ("level", "sign", "last"),
+    ("number", "level", "sign", "last"),
     [
-        (70, "starting charging", r"stopped: the car holds a window until \d\d:(00|15|30|45), then it stops by itself"),
-        (60, "starting charging", r"stopped: always charging: nothing will stop it at 85 %"),
-        (86, "scheduling on", r"stopped: the car is blocked, but for [a-z]+day \d\d:\d\d to \d\d:\d\d"),
+        (signal.SIGINT, 70, "starting charging", r"stopped: the car holds a window until \d\d:(00|15|30|45), then it stops by itself"),
+        (signal.SIGTERM, 60, "starting charging", r"stopped: always charging: nothing will stop it at 85 %"),
+        (signal.SIGHUP, 86, "scheduling on", r"stopped: the car is blocked, but for [a-z]+day \d\d:\d\d to \d\d:\d\d"),
     ],
 )
 def test_a_signal_ends_it_within_a_second_and_it_says_what_the_car_is_left_with(process, number, level, sign, last):
@@ -199,10 +198,6 @@ def test_every_fault_of_the_configuration_in_one_go_and_no_request(process):
     ("env", "expected"),
     [
         ({"MAX_CHARGE_THRESHOLD": "60"}, "MAX_CHARGE_THRESHOLD=60 must be above ALWAYS_CHARGE_AT_THRESHOLD=65"),
-        ({"ALWAYS_CHARGE_AT_THRESHOLD": "85"}, "MAX_CHARGE_THRESHOLD=85 must be above ALWAYS_CHARGE_AT_THRESHOLD=85"),
-        ({"MAX_CHARGE_THRESHOLD": "100.5"}, "MAX_CHARGE_THRESHOLD=100.5 is not a number from 0 to 100"),
-        ({"MAX_CHARGE_THRESHOLD": "nan"}, "MAX_CHARGE_THRESHOLD=nan is not a number from 0 to 100"),
-        ({"KAMEREON_ROOT_URL": "http://127.0.0.1.example.com"}, "KAMEREON_ROOT_URL=http://127.0.0.1.example.com must"),
         ({"GIGYA_ROOT_URL": "http://user:secret@[::1"}, "GIGYA_ROOT_URL=[::1 must be https://HOST"),
         ({"VEHICLE_TZ": "stockholm"}, "VEHICLE_TZ=stockholm is not a time zone: did you mean Europe/Stockholm"),
         ({"SPECIFIC_VIN": "VF1NOBODY"}, f"SPECIFIC_VIN=VF1NOBODY is not among your vehicles; there are: ZOE X101VE AB-123-CD {VIN}"),
@@ -269,7 +264,7 @@ def test_demo_can_be_ended(process):
     assert "demo: ended before the limit of 85 %" in out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("argument", ["--onec", "--on", "now", "--demo --once", "--demo --dry-run", "--once=1"])
+@pytest.mark.parametrize("argument", ["--onec", "--on", "now", "--demo --once"])
 def test_anything_else_on_the_command_line_is_a_usage_error(process, argument):
     status, out, err = process.run(*argument.split())
     assert (status, out) == (2, "")
