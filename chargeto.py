@@ -40,6 +40,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,7 +65,8 @@ try:
     from pyze.api.schedule import ChargeMode, ChargeSchedules
     from requests.adapters import HTTPAdapter
 except ModuleNotFoundError as error:
-    raise SystemExit(f"chargeto: the package {error.name} is missing: start it as the README says") from None
+    print(f"chargeto: the package {error.name} is missing: see the README, .venv/bin/python has it", file=sys.stderr)
+    raise SystemExit(2) from None
 except KeyboardInterrupt:  # loading takes a moment
     raise SystemExit(130) from None
 
@@ -201,6 +203,9 @@ class Settings:
             notify = tuple(shlex.split(given.get("NOTIFY_COMMAND", "")))
         except ValueError as error:
             found.append(f"NOTIFY_COMMAND cannot be read: {str(error).lower()}")  # its value may be secret
+        else:
+            if notify and not shutil.which(notify[0]):
+                found.append("NOTIFY_COMMAND cannot be run: there is no such command, or it is not executable")
         predict = given.get("PREDICT_STOP", "0")
         if predict not in ("0", "1"):
             found.append(f"PREDICT_STOP={predict} must be 1 (stop by prediction) or 0")
@@ -228,11 +233,11 @@ def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
         local = dateutil.tz.gettz()
         if local is None or isinstance(local, dateutil.tz.tzstr):  # a tzstr reads TZ=UTC+3 the wrong way round
             local = dateutil.tz.tzlocal()
-        return local, f"{datetime.now(local).tzname() or 'UTC'} (this machine's zone)"
+        return local, f"{datetime.now(local):UTC%z} (this machine's zone)"
     try:
         return pytz.timezone(name), name
     except pytz.UnknownTimeZoneError:
-        forms = {form.lower(): zone for zone in pytz.all_timezones for form in (zone.rpartition("/")[2], zone)}
+        forms = {form.lower(): zone for zone in pytz.common_timezones for form in (zone.rpartition("/")[2], zone)}
         near = difflib.get_close_matches(name.lower().replace(" ", "_"), forms, n=3, cutoff=0.5)
         within = [zone for zone in pytz.common_timezones if name.lower() in zone.lower()]
         wanted = list(dict.fromkeys([*(forms[form] for form in near), *within])) or ["Europe/Paris", "Europe/London"]
@@ -1350,7 +1355,10 @@ def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None
     return None
 
 
-def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], tell: Callable[[str], None]) -> int:
+def restore(
+    car: Car, state: str, dry_run: bool, clock: Callable[[], datetime], wait: Callable[[float], bool],
+    tell: Callable[[str], None],
+) -> int:  # fmt: skip
     """Put the owner's charge mode and schedules back, and see by the car's settings that they are; the exit status."""
     vehicle = car.vehicle()
     path = own_path(state, vehicle.vin)
@@ -1368,6 +1376,22 @@ def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], 
     sends: list[tuple[Call, Any]] = [(Call.SCHEDULES, schedules), (Call.MODE, mode)]
     if kcm:
         sends = [(Call.KCM_START, None)] if mode is Mode.ALWAYS else [(Call.KCM_SCHEDULES, schedules)]
+
+    def is_back() -> bool:
+        now = car.charging_settings()
+        mine = clean_schedules(now.get("schedules"))
+        # In mode "always" most cars do not tell their schedules (renault.md 3)
+        same = all(schedule in mine for schedule in schedules) or (mode is Mode.ALWAYS and (kcm or not mine))
+        return MODES.get(str(now.get("mode"))) is mode and same
+
+    # What the script told the car last may still be on its way: until then, what looks restored is only not yet changed
+    certain = clock()
+    missing = contextlib.suppress(OSError, ValueError, LookupError, TypeError)
+    with missing, open(path + ".notes", encoding="utf-8") as file:
+        certain = dateutil.parser.isoparse(json.load(file)["told"]) + OBEY
+    with contextlib.suppress(CarError):
+        if not dry_run and clock() < certain and not is_back():
+            certain = clock()
     for call, value in sends:
         what = value.value if call is Call.MODE else json.dumps(value or "now")
         tell(f"{'would send' if dry_run else 'sending'} {call.value} {what}")
@@ -1375,23 +1399,17 @@ def restore(car: Car, state: str, dry_run: bool, wait: Callable[[float], bool], 
             car.send(call, value)
     for _ in range(0 if dry_run else RESTORE_TRIES):
         try:
-            now = car.charging_settings()
-        except CarError as error:
-            now = {}
-            tell(str(error))
-        mine = clean_schedules(now.get("schedules"))
-        # In mode "always" most cars do not tell their schedules (renault.md 3)
-        same = all(schedule in mine for schedule in schedules) or (mode is Mode.ALWAYS and (kcm or not mine))
-        if MODES.get(str(now.get("mode"))) is mode and same:
-            tell(f"restored: {describe(own)}")
-            try:
+            if clock() >= certain and is_back():
+                tell(f"restored: {describe(own)}")
                 os.remove(path)
-            except OSError as error:
-                tell(f"what is saved in {state} cannot be deleted: {error.strerror}")
-                return 1
-            with contextlib.suppress(OSError):
-                os.remove(path + ".notes")
-            return 0
+                with contextlib.suppress(OSError):
+                    os.remove(path + ".notes")
+                return 0
+        except CarError as error:
+            tell(str(error))
+        except OSError as error:
+            tell(f"what is saved in {state} cannot be deleted: {error.strerror}")
+            return 1
         tell("waiting for the car to take it over")
         if wait(RESTORE_INTERVAL.total_seconds()):
             break
@@ -1471,6 +1489,8 @@ class Controller:
         self._refused = 0  # polls in a row that Renault's quota or login refused
         self._updated: str | None = None  # the car's last report
         self._asked: str | None = None  # the report on which the process before this one asked the car to start
+        self._asked_on: str | None = None  # and this one
+        self._touched = False  # the car was told something
         self._answered = clock()  # when the cloud last answered
         self._said: dict[str, str] = {}  # lines that are told again only when they change
 
@@ -1492,6 +1512,8 @@ class Controller:
         """What becomes of the car while nobody tells it anything."""
         if self.watch.stubborn and self.watch.charge is False:
             return "the car charges though it is blocked: nothing stops it"
+        if self.held and self.held.window is None and not self._touched:
+            return "the car is as it was found"
         return left_with(self.held or Held(), self._local(), self.settings.limit)
 
     def _local(self) -> datetime:
@@ -1708,18 +1730,20 @@ class Controller:
             except QuotaError:
                 self.held = before  # it was refused, not lost
                 raise
-            self.held = step.held
+            self.held, self._touched = step.held, True
             if self.forecast and self.watch.charge is not None:
                 self.forecast.told(self.watch.charge, self.clock())
             if step.call in (Call.START, Call.KCM_START):
                 self.watch.start_asked = True
                 self._starts.append(self.clock())
-                self._note()
+            self._note()
 
     def _note(self) -> None:
-        """Keep for the next process on which report the start was asked for, and the way to block that works."""
+        """Keep for the next process when the car was last told, on which report to start, and the way to block it."""
+        if self.watch.start_asked:
+            self._asked_on = self._updated
         if self.state and not self.dry_run:
-            notes = json.dumps({"asked": self._updated, "way": self.way})
+            notes = json.dumps({"told": self.clock().isoformat(), "asked": self._asked_on, "way": self.way})
             with contextlib.suppress(OSError):  # at worst a restart asks once more
                 write_whole(own_path(self.state, self.car.vehicle().vin) + ".notes", notes)
 
@@ -1837,7 +1861,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         state = os.environ.get("XDG_STATE_HOME", "")
         state = os.path.join(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"), "chargeto")
         if args.restore:
-            return restore(car, state, args.dry_run, stop.wait, say)
+            return restore(car, state, args.dry_run, utc_now, stop.wait, say)
         controller = Controller(settings, car, utc_now, say, notify, args.dry_run, state)
         if args.once:
             return 0 if controller.try_poll(last=True) else 1

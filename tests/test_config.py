@@ -29,10 +29,10 @@ def test_nothing_set_is_the_defaults():
 def test_what_is_set_is_taken_without_the_blanks_around_it():
     one = settings(
         MAX_CHARGE_THRESHOLD=" 80.5 ", ALWAYS_CHARGE_AT_THRESHOLD="0", KAMEREON_API_KEY=" a ", GIGYA_API_KEY="b", SPECIFIC_VIN="v",
-        KAMEREON_ACCOUNT_ID="one", KAMERON_ACCOUNT_ID="two", NOTIFY_COMMAND="say 'a b'", PREDICT_STOP="1", VEHICLE_TZ="Asia/Tokyo",
+        KAMEREON_ACCOUNT_ID="one", KAMERON_ACCOUNT_ID="two", NOTIFY_COMMAND="echo 'a b'", PREDICT_STOP="1", VEHICLE_TZ="Asia/Tokyo",
     )  # fmt: skip
     assert (one.limit, one.always_below, one.kamereon_key, one.gigya_key, one.vin) == (80.5, 0, "a", "b", "v")
-    assert (one.account, one.notify_command, one.predict_stop, one.zone_name) == ("one", ("say", "a b"), True, "Asia/Tokyo")
+    assert (one.account, one.notify_command, one.predict_stop, one.zone_name) == ("one", ("echo", "a b"), True, "Asia/Tokyo")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,10 @@ def test_a_key_that_cannot_be_one_is_named_but_not_shown(name):
     (fault,) = faults(**{name: "sécret key"})
     assert fault.startswith(f"{name} holds a character")
     assert "cret" not in fault
+
+
+def test_a_notify_command_that_cannot_be_run():
+    assert faults(NOTIFY_COMMAND="/nowhere/notify secret")[0].startswith("NOTIFY_COMMAND cannot be run: there is no such command")
 
 
 def test_a_notify_command_that_cannot_be_split():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -668,7 +669,7 @@ def test_the_notify_command_gets_the_message_as_its_last_argument(tmp_path):
 )
 def test_a_notify_command_that_fails_is_one_line(command, expected):
     said = []
-    chargeto.notifier(chargeto.Settings.from_env({"NOTIFY_COMMAND": command}, None).notify_command, said.append, sleep)("hello")
+    chargeto.notifier(shlex.split(command), said.append, sleep)("hello")
     assert said == ([expected] if expected else [])
 
 

@@ -35,7 +35,7 @@ def saved(folder):
 
 
 def restore(story, **options):
-    return chargeto.restore(story.script.car, story.state, options.get("dry_run", False), story.sleep, story.lines.append)
+    return chargeto.restore(story.script.car, story.state, options.get("dry_run", False), story.clock, story.sleep, story.lines.append)
 
 
 @pytest.mark.parametrize("car", CARS)
@@ -314,6 +314,17 @@ def test_whatever_the_car_had_none_of_ours_stays_behind(world, tmp_path, model, 
     active = [schedule for schedule in story.car.schedules if schedule["activated"]]
     assert active == (OWN[:1] if own["schedules"] else [])
     assert story.car.mode == ("scheduled" if own["mode"] == "scheduled" or own["schedules"] else "always")
+
+
+@pytest.mark.parametrize("car", CARS[:2])
+def test_a_restore_is_not_believed_while_an_earlier_command_is_on_its_way(world, tmp_path, car):
+    story = world("2026-05-05T10:00:00Z", level=50, delay=timedelta(minutes=9), **car)
+    story.state = str(tmp_path)
+    story.restart()
+    story.script.poll()  # it is told to charge always, and does not know it yet
+    assert restore(story) == 0
+    assert story.clock.now - story.cloud.log[0][0] >= timedelta(minutes=9)
+    assert (story.car.mode, len(story.car.schedules[0])) == ("scheduled", 9)
 
 
 def test_a_restore_that_the_car_does_not_take_over_keeps_what_is_saved(world, tmp_path):

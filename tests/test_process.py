@@ -104,7 +104,7 @@ def test_a_signal_during_a_request_ends_it_as_soon_as_the_request_ends(process):
         assert running.poll() is None
         process.cloud.released.set()
         out, err = running.communicate(timeout=5)
-    assert out.splitlines()[-1] == "stopped: what the car holds is not known"
+    assert out.splitlines()[-1] == "stopped: the car is as it was found"
     assert (running.returncode, err) == (0, "")
 
 
@@ -168,8 +168,8 @@ def test_without_its_packages_it_says_what_is_missing():
         [sys.executable, "-S", str(TOP / "chargeto.py"), "--help"], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
-    assert bare.returncode == 1
-    assert re.fullmatch(r"chargeto: the package \w+ is missing: start it as the README says\n", bare.stderr)
+    assert bare.returncode == 2
+    assert re.fullmatch(r"chargeto: the package \w+ is missing: see the README, .venv/bin/python has it\n", bare.stderr)
 
 
 def test_every_fault_of_the_configuration_in_one_go_and_no_request(process):
@@ -291,4 +291,4 @@ def test_nothing_secret_is_printed(process):
 
 def test_the_server_s_own_zone_is_used_without_vehicle_tz(process):
     _, out, _ = process.run("--once", "--dry-run", TZ="Asia/Kathmandu")
-    assert "+0545 (this machine's zone)" in out
+    assert "UTC+0545 (this machine's zone)" in out
