@@ -203,9 +203,6 @@ class Settings:
             notify = tuple(shlex.split(given.get("NOTIFY_COMMAND", "")))
         except ValueError as error:
             found.append(f"NOTIFY_COMMAND cannot be read: {str(error).lower()}")  # its value may be secret
-        else:
-            if notify and not shutil.which(notify[0]):
-                found.append("NOTIFY_COMMAND cannot be run: there is no such command, or it is not executable")
         predict = given.get("PREDICT_STOP", "0")
         if predict not in ("0", "1"):
             found.append(f"PREDICT_STOP={predict} must be 1 (stop by prediction) or 0")
@@ -1483,7 +1480,6 @@ class Controller:
         self._notify = notify or (lambda _: None)
         self._messages: list[str] = []  # for the owner, after the car has been told
         self._occasions: set[str] = set()  # of which the owner has been notified
-        self._blocking = False  # a running charge was told to stop, and was not seen to
         self._starts: list[datetime] = []  # requests to start of the last day
         self._extra: list[datetime] = []  # polls between the regular ones of the last hour
         self._refused = 0  # polls in a row that Renault's quota or login refused
@@ -1606,11 +1602,12 @@ class Controller:
         new = any(step.held.mode is not mode or step.call in (Call.START, Call.KCM_START) for step in steps)
         if not self.dry_run and (new or not self.watch.is_told):
             self.watch.told(report, self.clock())
-        charges = charging(report, None)
-        self._blocking = action is Action.BLOCK and (self._blocking or bool(steps and charges)) and not self.dry_run
-        stopped = self._blocking and charges is False
-        self._occasion("blocked", stopped, f"charging was blocked at {report.level:g} %")
-        self._blocking = self._blocking and not stopped
+        if action is not Action.BLOCK:
+            self._occasions.discard("blocked")
+        elif not self.dry_run:
+            if not steps or not report.plugged_in:
+                self._occasions.add("blocked")  # it was before
+            self._occasion("blocked", True, f"charging was blocked at {report.level:g} %")
 
     def _verify(self, report: Report, action: Action, local: datetime) -> None:
         """See whether the car obeys; when it does not, what it holds is unknown again, and it is to be told again."""
@@ -1854,6 +1851,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"chargeto: others may read your login: chmod 600 {path}", file=sys.stderr)
         env = {name: value for name, value in os.environ.items() if not args.demo or name in DEMO_VARIABLES}
         settings = Settings.from_env(env, stored, faults)
+        if settings.notify_command and not shutil.which(settings.notify_command[0]):
+            print("chargeto: NOTIFY_COMMAND names no command that can be run", file=sys.stderr)
         if stored is None:
             return demo(settings, args.model or "X101VE", stop)
         car = Renault(settings, lambda: Renault.stored(os.environ), utc_now, lambda: stop.wait(0))

@@ -107,10 +107,6 @@ def test_a_key_that_cannot_be_one_is_named_but_not_shown(name):
     assert "cret" not in fault
 
 
-def test_a_notify_command_that_cannot_be_run():
-    assert faults(NOTIFY_COMMAND="/nowhere/notify secret")[0].startswith("NOTIFY_COMMAND cannot be run: there is no such command")
-
-
 def test_a_notify_command_that_cannot_be_split():
     assert faults(NOTIFY_COMMAND="say 'a") == ("NOTIFY_COMMAND cannot be read: no closing quotation",)
 

@@ -155,6 +155,27 @@ def test_a_credential_file_that_others_may_read_gets_a_warning(process):
     assert (status, err) == (0, f"chargeto: others may read your login: chmod 600 {process.store}\n")
 
 
+@pytest.mark.parametrize(("level", "plugged", "expected"), [(88, True, "charging was blocked at 88 %"), (50, False, "battery low at 50 %")])
+def test_the_owner_hears_of_it_from_a_single_poll_too(process, tmp_path, level, plugged, expected):
+    process.car.mode, process.car.schedules, process.car.level = "always", [], level
+    process.car.plug(plugged)
+    script = tmp_path / "notify"
+    script.write_text(f'#!/bin/sh\nprintf "%s" "$1" > {tmp_path}/told\n')
+    script.chmod(0o755)
+    status, _, err = process.run("--once", NOTIFY_COMMAND=str(script))
+    assert (status, err) == (0, "")
+    assert expected in (tmp_path / "told").read_text()
+
+
+def test_a_notify_command_that_is_not_there_is_told_at_start_and_is_no_obstacle(process):
+    process.car.mode, process.car.level = "always", 88
+    process.car.plug(True)
+    status, out, err = process.run("--once", NOTIFY_COMMAND="/nowhere/at/all")
+    assert (status, err) == (0, "chargeto: NOTIFY_COMMAND names no command that can be run\n")
+    assert "NOTIFY_COMMAND cannot be run: No such file or directory" in out
+    assert len(process.cloud.writes()) == 2
+
+
 def test_pyze_s_credential_file_is_only_ever_read(process):
     process.store.chmod(0o400)
     before = process.store.read_bytes(), process.store.stat().st_mtime_ns
