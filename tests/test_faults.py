@@ -412,6 +412,31 @@ def test_a_station_whose_charge_dies_at_once_costs_few_writes_too(world):
     assert [message for message in story.notified if "obey" in message]
 
 
+def test_a_plug_that_flickers_costs_few_writes_too(world):
+    story = world("2026-05-05T10:00:00Z", level=50)
+    for minute in range(0, 24 * 60, 5):
+        report(story, 50, 0.1, plug=minute // 5 % 2)
+        story.poll()
+    assert wrote(story).count("charging-start") == 24
+
+
+def test_no_request_is_made_any_more_once_it_is_told_to_stop(world):
+    story = world("2026-05-05T10:00:00Z", level=70)
+    ending = []
+    settings = story.script.settings
+    story.script.car = chargeto.Renault(settings, lambda: story.stored, story.clock, lambda: bool(ending))
+
+    def told_to_stop():
+        ending.append(True)
+        return 200, {"data": {"attributes": dict(story.car.attributes)}}
+
+    story.cloud.faults.append(("battery-status", told_to_stop))
+    story.run(hours=1)
+    assert story.cloud.log[-1][1] == "GET battery-status"
+    assert len(story.cloud.requests("battery-status")) == 1
+    assert wrote(story) == []
+
+
 def test_one_report_is_held_against_the_car_once(world):
     story = world("2026-05-05T10:00:00Z", level=50)
     story.cloud.always["POST actions"] = 200, {"data": {}}
