@@ -326,6 +326,25 @@ class Vehicle:
         return DIALECTS.get(self.model, KCA)
 
 
+def moment(text: object) -> datetime | None:
+    """A timestamp of the cloud's, in UTC; None for anything else."""
+    try:
+        made = dateutil.parser.isoparse(text)  # type: ignore[arg-type]
+        return made.astimezone(timezone.utc) if made.tzinfo else made.replace(tzinfo=timezone.utc)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def mode_of(attributes: Mapping[str, Any]) -> Mode | None:
+    """The charge mode in a charging-settings answer; None for a word that is not known."""
+    return MODES.get(str(attributes.get("mode")))
+
+
+def recent(times: Sequence[datetime], now: datetime, span: timedelta) -> list[datetime]:
+    """Those of the times that lie within the span before now."""
+    return [when for when in times if now - span < when <= now]
+
+
 @dataclass(frozen=True)
 class Report:
     """What the car last reported (renault.md 2); None for what it did not, or not usably.
@@ -351,20 +370,16 @@ class Report:
             return value if type(value) in (int, float) and least <= value <= most else None
 
         updated = attributes.get("timestamp")
-        try:
-            dateutil.parser.isoparse(updated)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            updated = None
         return cls(
             level=number("batteryLevel", 0, 100), plug=number("plugStatus"), status=number("chargingStatus"),
-            power=number("chargingInstantaneousPower"), remaining=number("chargingRemainingTime", 0), updated=updated,
+            power=number("chargingInstantaneousPower"), remaining=number("chargingRemainingTime", 0),
+            updated=updated if moment(updated) else None,
         )  # fmt: skip
 
     @property
     def made(self) -> datetime | None:
         """When the car made this report."""
-        made = dateutil.parser.isoparse(self.updated) if self.updated else None
-        return made.replace(tzinfo=timezone.utc) if made and made.tzinfo is None else made
+        return moment(self.updated)
 
     @property
     def oddities(self) -> list[str]:
@@ -443,12 +458,10 @@ class Held:
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Held:
         """Read a charging-settings answer (renault.md 3)."""
-        mode, until = MODES.get(str(attributes.get("mode"))), None
-        if mode is Mode.DELAYED:
-            with contextlib.suppress(TypeError, ValueError):  # without it the delay is renewed
-                until = dateutil.parser.isoparse(attributes.get("startDateTime") or attributes.get("dateTime") or "")
-                until = until.astimezone(timezone.utc) if until.tzinfo else until.replace(tzinfo=timezone.utc)
-        return cls(mode, Window.from_schedules(attributes.get("schedules")), until)
+        mode = mode_of(attributes)
+        until = moment(attributes.get("startDateTime") or attributes.get("dateTime"))
+        window = Window.from_schedules(attributes.get("schedules"))
+        return cls(mode, window, until if mode is Mode.DELAYED else None)
 
 
 @dataclass(frozen=True)
@@ -572,7 +585,7 @@ def clean_schedules(schedules: object, ids: Sequence[int] = range(1, 6)) -> list
 
 def describe(own: Mapping[str, Any]) -> str:
     """The owner's charge mode and schedules, as one would say it."""
-    mode = MODES.get(str(own.get("mode")))
+    mode = mode_of(own)
     if mode is not Mode.SCHEDULED:
         return {Mode.ALWAYS: "always charging", Mode.DELAYED: "a delayed charge"}.get(mode or Mode.SCHEDULED, "unknown")
     parts = []
@@ -902,7 +915,7 @@ class Transport(HTTPAdapter):
         if self._stopping():
             raise StoppedError
         now = self._clock()
-        self._sent = [sent for sent in self._sent if now - timedelta(hours=1) < sent <= now]
+        self._sent = recent(self._sent, now, timedelta(hours=1))
         if len(self._sent) >= REQUESTS_AN_HOUR:
             raise QuotaError(f"{REQUESTS_AN_HOUR} requests were made in an hour, more would risk a lockout")
         self._sent.append(now)
@@ -1258,10 +1271,10 @@ class SimulatedZoe(Car):
         """Obey what has arrived, then charge or not by what the car holds."""
         arrived = [entry for entry in self._on_the_way if entry[0] <= self.now]
         self._on_the_way = [entry for entry in self._on_the_way if entry[0] > self.now]
-        for _, call, value in arrived:
-            if (self.model in DIALECTS) != (call in (Call.KCM_SCHEDULES, Call.KCM_START, Call.KCM_DELAY)):
-                pass  # not a call for this car: accepted and ignored (renault.md 3)
-            elif call is Call.START:
+        kcm = (Call.KCM_SCHEDULES, Call.KCM_START, Call.KCM_DELAY)
+        # What is not a call for this car is accepted and ignored (renault.md 3)
+        for call, value in ((call, value) for _, call, value in arrived if (call in kcm) == (self.model in DIALECTS)):
+            if call is Call.START:
                 self._started = self.plugged
             elif call is Call.MODE:  # which alone stops no charge while the car has no schedule (renault.md 3)
                 self._started = self.charging and value is Mode.SCHEDULED and not self.schedules
@@ -1328,6 +1341,15 @@ def write_whole(path: str, text: str) -> None:
     os.replace(file.name, path)
 
 
+def read_notes(path: str) -> Mapping[str, Any]:
+    """What the process before this one noted; empty when it noted nothing."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        with open(path + ".notes", encoding="utf-8") as file:
+            notes = json.load(file)
+        return notes if isinstance(notes, dict) else {}
+    return {}
+
+
 def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None:
     """The owner's charging settings, empty when they could not be saved, None without a file; a damaged one is kept."""
     folder = os.path.dirname(path)
@@ -1379,13 +1401,11 @@ def restore(
         mine = clean_schedules(now.get("schedules"))
         # In mode "always" most cars do not tell their schedules (renault.md 3)
         same = all(schedule in mine for schedule in schedules) or (mode is Mode.ALWAYS and (kcm or not mine))
-        return MODES.get(str(now.get("mode"))) is mode and same
+        return mode_of(now) is mode and same
 
     # What the script told the car last may still be on its way: until then, what looks restored is only not yet changed
-    certain = clock()
-    missing = contextlib.suppress(OSError, ValueError, LookupError, TypeError)
-    with missing, open(path + ".notes", encoding="utf-8") as file:
-        certain = dateutil.parser.isoparse(json.load(file)["told"]) + OBEY
+    told = moment(read_notes(path).get("told"))
+    certain = told + OBEY if told else clock()
     with contextlib.suppress(CarError):
         if not dry_run and clock() < certain and not is_back():
             certain = clock()
@@ -1578,7 +1598,7 @@ class Controller:
         if self.forecast:
             action = self.forecast.adjust(action, report, now)
             stop_in = self.forecast.stop_in(now)
-            self._extra = [when for when in self._extra if now - timedelta(hours=1) < when <= now]
+            self._extra = recent(self._extra, now, timedelta(hours=1))
             soon = action is Action.WINDOW and stop_in is not None and stop_in < POLL_INTERVAL
             if soon and stop_in is not None and len(self._extra) < EXTRA_POLLS:
                 self.delay = max(stop_in, EXTRA_POLL)
@@ -1660,7 +1680,7 @@ class Controller:
             if action is Action.WINDOW and (start or waits):
                 steps = []
             after = Held(Mode.ALWAYS)
-        self._starts = [when for when in self._starts if self._answered - timedelta(days=1) < when <= self._answered]
+        self._starts = recent(self._starts, self._answered, timedelta(days=1))
         if start and len(self._starts) < STARTS_A_DAY:
             line = f"starting charging as not currently charging {'-' if report.status is None else report.status}"
             steps.append(Step(dialect.start, None, line, after))
@@ -1680,10 +1700,9 @@ class Controller:
         own: Mapping[str, Any] | None = attributes
         if self.state:
             path = own_path(self.state, vehicle.vin)
-            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # there are none
-                with open(path + ".notes", encoding="utf-8") as file:
-                    notes = json.load(file)
-                self._asked, self.way = notes.get("asked"), range(len(vehicle.dialect.blocks))[notes.get("way", 0)]
+            notes = read_notes(path)
+            self._asked, way = notes.get("asked"), notes.get("way")
+            self.way = cast(int, way) if way in range(len(vehicle.dialect.blocks)) else self.way
             own = read_own(path, self.tell)
             if own is None:
                 own = {name: attributes.get(name) for name in ("mode", "schedules")}

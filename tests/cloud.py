@@ -186,10 +186,8 @@ class Cloud:
             until = at and datetime.fromisoformat(at.replace("Z", "+00:00"))
             require(until is None or timedelta(0) < until - self.clock() <= timedelta(hours=24))
             self.car.send(calls.KCM_DELAY if until else calls.KCM_START, until)
-        elif endpoint == "v1 charge/pause-resume":
-            pass  # accepted, and nothing happens
-        else:
-            raise RefusedError(404, "err.func.wired.notFound")
+        else:  # pause-resume is accepted, and nothing happens
+            require(endpoint == "v1 charge/pause-resume", "err.func.wired.notFound", 404)
         return {"data": {"type": kind, "id": "a-command-id", "attributes": attributes}}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

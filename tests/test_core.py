@@ -180,6 +180,35 @@ def test_plugged_in(plug, status, plugged):
     assert Report(plug=plug, status=status).plugged_in is plugged
 
 
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        (chargeto.Held(), "what the car holds is not known"),
+        (chargeto.Held(None, Window("monday", 720, 45)), "what the car holds is not known"),
+        (chargeto.Held(chargeto.Mode.ALWAYS, Window("monday", 720, 45)), "always charging: nothing will stop it at 85 %"),
+        (chargeto.Held(chargeto.Mode.SCHEDULED, Window("monday", 720, 45)),
+         "the car holds a window until 12:45, then it stops by itself"),
+        (chargeto.Held(chargeto.Mode.SCHEDULED, Window("monday", 660, 45)), "the car's window ended at 11:45, it does not charge"),
+        (chargeto.Held(chargeto.Mode.SCHEDULED, Window("sunday", 720, 15)), "the car is blocked, but for sunday 12:00 to 12:15"),
+        (chargeto.Held(chargeto.Mode.SCHEDULED, Window("tuesday", 1380, 240)), "the car is blocked, but for tuesday 23:00 to 03:00"),
+        (chargeto.Held(chargeto.Mode.DELAYED, None, datetime(2026, 1, 6, 11, 0, tzinfo=timezone.utc)),
+         "the car is blocked until Tuesday 12:00, then it charges"),
+    ],
+)  # fmt: skip
+def test_what_the_car_is_left_with(held, expected):
+    now = pytz.timezone("Europe/Paris").localize(datetime(2026, 1, 5, 12, 10))
+    assert chargeto.left_with(held, now, 85) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2026-05-05T10:00:00Z", 10), ("2026-05-05T12:00:00+02:00", 10), ("2026-05-05T10:00:00", 10), ("soon", None), (None, None),
+     (5, None), ("", None)],
+)  # fmt: skip
+def test_timestamps_of_the_cloud(text, expected):
+    assert chargeto.moment(text) == (expected and datetime(2026, 5, 5, expected, tzinfo=timezone.utc))
+
+
 def test_numbers_that_are_none():
     huge = {"batteryLevel": int("9" * 400), "chargingRemainingTime": int("9" * 400), "plugStatus": float("nan")}
     assert Report.from_attributes(huge) == Report()

@@ -44,7 +44,8 @@ FAULTS = [
     pytest.param((403, {"error": "access_denied"}), "KAMEREON_API_KEY is outdated", id="outdated key"),
     pytest.param(error(400, "err.func.400"), "refused the request", id="400"),
     pytest.param(error(404, "err.func.wired.not-found"), "does not have this for this account and car", id="404"),
-    pytest.param(error(409, "err.func.x", NESTED), "still busy with an earlier charge mode command", id="409001 in a text"),
+    pytest.param(error(500, "err.func.x", NESTED), "still busy with an earlier charge mode command", id="409001 in a text"),
+    pytest.param(error(409, "err.func.x"), "still busy with an earlier charge mode command", id="409"),
     pytest.param(error(500, "err.tech.500"), "Renault's side has a technical fault", id="500"),
     pytest.param(error(501, "err.tech.501"), "gateway does not support that", id="501"),
     pytest.param(error(418, "err.new\n\x1b[31m"), "refused (HTTP 418, an unknown code)", id="a code nobody knows"),
@@ -670,6 +671,24 @@ def test_the_owner_is_notified_once_per_occasion(world):
     story.cloud.always[""] = "drop"
     story.run(hours=5)
     assert len(story.notified) == 5
+
+
+def test_a_plug_status_that_is_missing_now_and_then_is_not_unplugged(world):
+    story = world("2026-05-05T10:00:00Z", level=50)
+    for minute in range(0, 120, 5):
+        report(story, 50, 0.0, plug=None if minute % 10 else 0)
+        story.poll()
+    assert story.notified == ["chargeto: battery low at 50 % and not plugged in"]
+
+
+def test_every_expiry_of_the_login_is_notified(world):
+    story = world("2026-05-05T10:00:00Z", level=86)
+    for _ in range(2):
+        story.cloud.always["getJWT"] = 200, {"errorCode": 403005}
+        story.run(hours=1)
+        story.cloud.always.clear()
+        story.run(hours=1)
+    assert len([message for message in story.notified if "login has expired" in message]) == 2
 
 
 def test_the_notify_command_gets_the_message_as_its_last_argument(tmp_path):

@@ -26,6 +26,14 @@ def test_every_variable_the_script_reads_is_in_the_example_and_the_readme():
         assert {name for name in names if name not in text} == set()
 
 
+def test_every_option_is_in_the_help_and_the_readme():
+    script = (TOP / "chargeto.py").read_text()
+    options = set(re.findall(r'"(--[a-z-]+)"', script))
+    assert {"--once", "--dry-run", "--restore", "--demo", "--model"} < options
+    for text in ((TOP / "README.md").read_text(), script.split('"""')[1]):
+        assert {option for option in options if option not in text} == set()
+
+
 def test_the_example_is_read_alike_by_a_shell_systemd_and_docker(tmp_path):
     lines = [line for line in (TOP / ".env.example").read_text().splitlines() if line and not line.startswith("# ")]
     plain = dict(line.lstrip("#").split("=", 1) for line in lines)
