@@ -1,11 +1,12 @@
 """The simulated cloud: Gigya and Kamereon on loopback, as strict as renault.md says, with a simulated car behind.
 
-It serves the tests, the soak and the benchmark alike. The car is `chargeto.SimulatedZoe`, the one of --demo.
+They serve the tests, the soak and the benchmark alike. The car is the one of --demo, with what that does not need.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import socket
@@ -27,7 +28,6 @@ import chargeto  # noqa: E402
 API_KEY, GIGYA_KEY = "kamereon-key-0123456789", "3_gigya-key-0123456789"
 TOKEN, PERSON, ACCOUNT, VIN = "st2.s.login-token", "person-5f3a", "account-77aa", "VF1AG000064123456"
 SECRETS = (API_KEY, GIGYA_KEY, TOKEN, PERSON, ACCOUNT)
-MODES = {"always_charging": chargeto.Mode.ALWAYS, "schedule_mode": chargeto.Mode.SCHEDULED}
 
 Answer = "tuple[int, dict[str, Any]]"
 
@@ -47,10 +47,106 @@ def require(condition: object, code: str = "err.func.400", status: int = 400, me
         raise RefusedError(status, code, message)
 
 
+class Zoe(chargeto.SimulatedZoe):
+    """The car of --demo, and what real ones have beside it (renault.md): a plug, other models, reports while it rests.
+
+    delay and report_every may be functions, which draw one for each command and each report. idle_report_every: None,
+    it sleeps while it does not charge. deaf: it ignores kcm charge/schedule. powered: its charging station gives current.
+    """
+
+    def __init__(
+        self, local: datetime, level: float = 60.0, power: float = 11.0, capacity: float = 52.0, delay: Any = timedelta(minutes=5),
+        report_every: Any = timedelta(minutes=10), idle_report_every: timedelta | None = None, model: str = "X101VE", deaf: bool = False,
+    ) -> None:  # fmt: skip
+        self.plugged, self.powered, self.until = True, True, local
+        self.draw_delay, self.draw_interval, self.idle_report_every = delay, report_every, idle_report_every
+        self.model, self.deaf = model, deaf
+        super().__init__(local, level, power, capacity)
+        night = {"startTime": "T02:00Z", "duration": 240}
+        self.settings["schedules"] = [{"id": 1, "activated": True, **{day: dict(night) for day in chargeto.DAYS}}]
+        self.update()
+
+    def send(self, call: chargeto.Call, attributes: Any) -> None:
+        self.delay = self.draw_delay() if callable(self.draw_delay) else self.draw_delay
+        super().send(call, copy.deepcopy(attributes))
+
+    def app(self, deed: str, schedules: Any = None) -> None:
+        """The owner's app: start, mode always, or schedules."""
+        start = {"action": "start"}
+        kca = {"start": (chargeto.Call.START, start), "always": (chargeto.Call.MODE, {"action": "always_charging"}),
+               "schedules": (chargeto.Call.SCHEDULES, {"schedules": schedules})}  # fmt: skip
+        kcm = {"start": (chargeto.Call.KCM_START, start), "always": (chargeto.Call.KCM_START, start),
+               "schedules": (chargeto.Call.KCM_SCHEDULES, {"schedules": schedules})}  # fmt: skip
+        self.send(*(kcm if self.model in chargeto.KCM_MODELS else kca)[deed])
+
+    def plug(self, plugged: bool) -> None:
+        """Plug the cable in or out; the car reports it."""
+        self.plugged, self.asked = plugged, False
+        self.update()
+        self.report()
+
+    @property
+    def local(self) -> datetime:
+        """The car's own clock."""
+        return self.now.astimezone(self.zone)
+
+    def update(self) -> None:
+        super().update()
+        if not self.charging and self.idle_report_every and self.now - self.reported >= self.idle_report_every:
+            self.report()
+
+    def obey(self, call: chargeto.Call, attributes: Any) -> None:
+        """What is not a call for this car is accepted and ignored (renault.md 3)."""
+        calls = chargeto.Call
+        if (call in (calls.KCM_SCHEDULES, calls.KCM_START)) != (self.model in chargeto.KCM_MODELS):
+            return
+        if call is calls.KCM_START:
+            self.asked = False
+            at = attributes.get("startDateTime")
+            self.settings = {"mode": "delayed" if at else "always", "schedules": []}
+            if at:
+                self.settings["startDateTime"] = at
+                self.until = datetime.fromisoformat(at.replace("Z", "+00:00"))
+        elif call is calls.KCM_SCHEDULES:
+            if not self.deaf:
+                self.settings, self.asked = {"mode": "scheduled", "schedules": attributes["schedules"]}, False
+        elif call is calls.START:
+            self.asked = self.plugged
+        else:
+            charging_without_schedule = self.charging and not self.settings["schedules"]
+            super().obey(call, attributes)
+            if attributes.get("action") == "schedule_mode" and charging_without_schedule:
+                self.asked = True  # the mode alone stops no charge while the car has no schedule
+
+    def window_open(self) -> bool:
+        """Whether the weekly schedule, read as the car reads it and not with the script's arithmetic, lets it charge now."""
+        minute = (self.local.weekday() * 24 + self.local.hour) * 60 + self.local.minute
+        for schedule in self.settings["schedules"]:
+            for day, charge in schedule.items():
+                if schedule["activated"] and day in chargeto.DAYS and charge:
+                    start = chargeto.DAYS.index(day) * 1440 + int(charge["startTime"][1:3]) * 60 + int(charge["startTime"][4:6])
+                    if (minute - start) % 10080 < charge["duration"]:
+                        return True
+        return False
+
+    def may_charge(self) -> bool:
+        if self.settings["mode"] == "delayed" and self.now >= self.until:
+            self.settings = {"mode": "always", "schedules": []}
+        return super().may_charge() and self.plugged and self.powered
+
+    def report(self) -> None:
+        self.reported = self.now
+        self.report_every = self.draw_interval() if callable(self.draw_interval) else self.draw_interval
+        super().report()
+        waiting = 0.2 if self.level >= 100 else 0.1
+        resting = waiting if self.plugged else 0.0
+        self.attributes.update(plugStatus=int(self.plugged), chargingStatus=1.0 if self.charging else resting)
+
+
 class Cloud:
     """Both services on one loopback port; `log` has every request, `faults` what goes wrong next."""
 
-    def __init__(self, car: chargeto.SimulatedZoe, clock: Callable[[], datetime]) -> None:
+    def __init__(self, car: Zoe, clock: Callable[[], datetime]) -> None:
         self.car, self.clock = car, clock
         self.accounts: dict[str, list[dict[str, Any]]] = {ACCOUNT: [{"vin": VIN, "vehicleDetails": {
             "registrationNumber": "AB-123-CD", "brand": {"label": "RENAULT"}, "model": {"code": car.model, "label": "ZOE"},
@@ -157,9 +253,9 @@ class Cloud:
             require(not (endpoint == "v1 charge-mode" and phase2), "err.func.vcps.ev.charge-mode.error")
             reads = {
                 "v2 battery-status": dict(self.car.attributes),
-                "v1 charging-settings": self.car.charging_settings(),
-                "v1 charge/settings": self.car.charging_settings(),
-                "v1 charge-mode": {"chargeMode": {"always": "always_charging"}.get(self.car.mode, "schedule_mode")},
+                "v1 charging-settings": copy.deepcopy(self.car.settings),
+                "v1 charge/settings": copy.deepcopy(self.car.settings),
+                "v1 charge-mode": {"chargeMode": {"always": "always_charging"}.get(self.car.settings["mode"], "schedule_mode")},
             }
             require(endpoint in reads, "err.func.wired.notFound", 404)
             return {"data": {"type": "Car", "id": place[2], "attributes": reads[endpoint]}}
@@ -169,25 +265,27 @@ class Cloud:
         calls = chargeto.Call
         if endpoint == "v1 actions/charge-mode":
             require(not phase2, "err.func.wired.notFound", 404)
-            require(kind == "ChargeMode" and set(attributes) == {"action"} and attributes["action"] in MODES)
-            self.car.send(calls.MODE, MODES[attributes["action"]])
+            require(kind == "ChargeMode" and set(attributes) == {"action"})
+            require(attributes["action"] in ("always_charging", "schedule_mode"))
+            call = calls.MODE
         elif endpoint in ("v2 actions/charge-schedule", "v1 charge/schedule"):
             require(kind == "ChargeSchedule" and set(attributes) == {"schedules"})
             check_schedules(attributes["schedules"], range(1, 6) if phase2 else (1,), same_every_day=phase2)
-            self.car.send(calls.KCM_SCHEDULES if kcm else calls.SCHEDULES, attributes["schedules"])
+            call = calls.KCM_SCHEDULES if kcm else calls.SCHEDULES
         elif endpoint == "v1 actions/charging-start":
             require(kind == "ChargingStart" and attributes == {"action": "start"})
-            self.car.send(calls.START)
-        elif endpoint == "v1 charge/start":
+            call = calls.START
+        else:  # pause-resume is accepted, and nothing happens
+            require(endpoint in ("v1 charge/start", "v1 charge/pause-resume"), "err.func.wired.notFound", 404)
             require(kind == "ChargingStart" and attributes.get("action") == "start")
             require(set(attributes) <= {"action", "startDateTime"})
             at = attributes.get("startDateTime")
             require(at is None or re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", at))
             until = at and datetime.fromisoformat(at.replace("Z", "+00:00"))
             require(until is None or timedelta(0) < until - self.clock() <= timedelta(hours=24))
-            self.car.send(calls.KCM_DELAY if until else calls.KCM_START, until)
-        else:  # pause-resume is accepted, and nothing happens
-            require(endpoint == "v1 charge/pause-resume", "err.func.wired.notFound", 404)
+            call = calls.KCM_START
+        if endpoint != "v1 charge/pause-resume":
+            self.car.send(call, attributes)
         return {"data": {"type": kind, "id": "a-command-id", "attributes": attributes}}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -269,7 +367,7 @@ class World:
         self.clock = Clock(datetime.fromisoformat(start.replace("Z", "+00:00")))
         self.env = {**self.ENV, **(env or {})}
         zone = chargeto.pytz.timezone(self.env["VEHICLE_TZ"])
-        self.car = chargeto.SimulatedZoe(self.clock().astimezone(zone), **car)
+        self.car = Zoe(self.clock().astimezone(zone), **car)
         self.cloud = Cloud(self.car, self.clock)
         self.lines: list[str] = []
         self.notified: list[str] = []
@@ -298,10 +396,9 @@ class World:
         self.script.run(wait)
         self.car.advance(self.clock())
 
-    def sleep(self, seconds: float) -> bool:
-        """A sleep that takes no time; nobody ends it early."""
+    def sleep(self, seconds: float) -> None:
+        """A sleep that takes no time."""
         self.clock.now += timedelta(seconds=seconds)
-        return False
 
     def poll(self, minutes: float = 5) -> list[str]:
         """One poll, then time passes; returns what the script said."""

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator
 
 import hypothesis
 import pytest
-from cloud import API_KEY, GIGYA_KEY, PERSON, TOKEN, TOP, Cloud, World, chargeto
+from cloud import API_KEY, GIGYA_KEY, PERSON, TOKEN, TOP, Cloud, World, Zoe
 
 hypothesis.settings.register_profile("chargeto", deadline=None, derandomize=True)  # the same on every machine
 hypothesis.settings.load_profile("chargeto")
@@ -36,7 +36,7 @@ class Process:
     """The unmodified script, with an environment of its own, against a cloud that runs in real time."""
 
     def __init__(self, folder: Path) -> None:
-        self.car = chargeto.SimulatedZoe(datetime.now(timezone.utc), level=70, delay=timedelta(0))
+        self.car = Zoe(datetime.now(timezone.utc), level=70, delay=timedelta(0))
         self.cloud = Cloud(self.car, lambda: datetime.now(timezone.utc))
         self.store = folder / "pyze.json"
         self.login()
