@@ -97,15 +97,10 @@ UNPLUGGED, PLUGGED_IN = 0, 1
 PLUG_STATUS = {UNPLUGGED: "unplugged", PLUGGED_IN: "plugged in", -1: "plug error", -2147483648: "not available"}
 CHARGE_ENDED, CHARGING = 0.2, 1.0  # below "ended" the car waits to be told to charge, or is in trouble
 CHARGE_STATUS = {
-    0.0: "Not charging",
-    0.1: "Waiting for planned charge",
-    CHARGE_ENDED: "Charge ended",
-    0.3: "Waiting for current charge",
-    0.4: "Energy flap opened",
-    CHARGING: "Charging",
-    -1.0: "Not charging or plugged in",
-    -1.1: "Not available",
-}
+    0.0: "Not charging", 0.1: "Waiting for planned charge", CHARGE_ENDED: "Charge ended",
+    0.3: "Waiting for current charge", 0.4: "Energy flap opened", CHARGING: "Charging",
+    -1.0: "Not charging or plugged in", -1.1: "Not available",
+}  # fmt: skip
 SAYS_NOTHING = (0.3, -1.1)  # 0.3 is sent while charging too (RA#550); a ZE40 is stuck at -1.1 (RA#1213)
 
 
@@ -113,11 +108,7 @@ SAYS_NOTHING = (0.3, -1.1)  # 0.3 is sent while charging too (RA#550); a ZE40 is
 
 
 class ConfigError(Exception):
-    """The owner must change something before it can run: one line a fault, exit status 2."""
-
-    def __init__(self, *faults: str) -> None:
-        super().__init__(*faults)
-        self.faults = faults
+    """The owner must change something before it can run: one line for each of its args, exit status 2."""
 
 
 class CarError(Exception):
@@ -281,8 +272,7 @@ class Report:
     """What the car last reported (renault.md 2); None for what it did not, or not usably.
 
     level: state of charge, percent, 0 to 100. power: in units that differ from car to car, never decided on.
-    remaining: minutes to 100 %. updated, made: when the car made this report, as it
-    wrote it and as a time.
+    remaining: minutes to 100 %. made: when the car made this report.
     """
 
     level: float | None = None
@@ -290,7 +280,6 @@ class Report:
     status: float | None = None
     power: float | None = None
     remaining: float | None = None
-    updated: str | None = None
     made: datetime | None = None
 
     @classmethod
@@ -301,15 +290,13 @@ class Report:
             value: Any = attributes.get(name)
             return value if type(value) in (int, float) and least <= value <= most else None
 
-        made = moment(attributes.get("timestamp"))
         return cls(
             level=number("batteryLevel", 0, 100),
             plug=number("plugStatus"),
             status=number("chargingStatus"),
             power=number("chargingInstantaneousPower"),
             remaining=number("chargingRemainingTime", 0),
-            updated=attributes["timestamp"] if made else None,
-            made=made,
+            made=moment(attributes.get("timestamp")),
         )
 
     @property
@@ -325,11 +312,6 @@ class Report:
         if self.status not in CHARGE_STATUS or self.status in SAYS_NOTHING:
             return None
         return self.status == CHARGING
-
-    @property
-    def wants_start(self) -> bool:
-        """Whether a car that should charge is to be asked for it: it waits to be told, as far as known."""
-        return self.plugged_in and self.status is not None and self.status < CHARGE_ENDED
 
 
 class Mode(Enum):
@@ -431,11 +413,7 @@ class Command:
 
 
 START = {"action": "start"}
-
-
-def mode_attributes(mode: Mode | None) -> Mapping[str, Any]:
-    """A charge mode as the car takes it; "always" is refused (renault.md 3)."""
-    return {"action": "always_charging" if mode is Mode.ALWAYS else "schedule_mode"}
+MODE_ACTIONS = {Mode.ALWAYS: "always_charging", Mode.SCHEDULED: "schedule_mode"}  # "always" is refused (renault.md 3)
 
 
 # ---------------------------------------------------------------- the core: report, car-local time, settings
@@ -517,9 +495,10 @@ def target(
     if action is Action.BLOCK:
         in_a_day = local.astimezone(timezone.utc).replace(microsecond=0) + DELAY
         return ChargeSettings(Mode.DELAYED, until=in_a_day.astimezone(local.tzinfo))
+    start = report.plugged_in and report.status is not None and report.status < CHARGE_ENDED
     if action is Action.ALWAYS or (kcm and outright):
-        return ChargeSettings(Mode.ALWAYS, asked=report.wants_start)
-    return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left), asked=report.wants_start)
+        return ChargeSettings(Mode.ALWAYS, asked=start)
+    return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left), asked=start)
 
 
 ALWAYS_LINE = "setting charge mode to always"
@@ -539,10 +518,10 @@ def kca_commands(wanted: ChargeSettings, held: ChargeSettings, action: Action, r
     if wanted.window and wanted.window != held.window:
         held = replace(held, window=wanted.window)
         commands.append(schedule_command(Call.SCHEDULES, wanted.window, action, held))
-    if wanted.mode is not held.mode:
+    if wanted.mode and wanted.mode is not held.mode:
         held = replace(held, mode=wanted.mode)
         line = ALWAYS_LINE if wanted.mode is Mode.ALWAYS else ""
-        commands.append(Command(Call.MODE, mode_attributes(wanted.mode), line, held))
+        commands.append(Command(Call.MODE, {"action": MODE_ACTIONS[wanted.mode]}, line, held))
     if wanted.asked and not held.asked:
         line = f"starting charging as not currently charging {report.status}"
         commands.append(Command(Call.START, START, line, replace(held, asked=True)))
@@ -594,10 +573,11 @@ def status_line(report: Report, local: datetime, limit: float) -> str:
         return "-" if value is None else (words or {}).get(value, str(value))
 
     level = "-" if report.level is None else f"{report.level:g}"
+    updated = report.made and f"{report.made:%Y-%m-%dT%H:%M:%SZ}"
     return (
         f"{local:%H:%M:%S} {level}% {shown(report.plug, PLUG_STATUS)}, {shown(report.status, CHARGE_STATUS)},"
         f" power: {shown(report.power)} remaining: {shown(report.remaining)}"
-        f" (ttc: {shown(minutes_to_limit(report, limit))}min)  [updated: {shown(report.updated)}]"
+        f" (ttc: {shown(minutes_to_limit(report, limit))}min)  [updated: {shown(updated)}]"
     )
 
 
@@ -619,7 +599,7 @@ class Watch:
         self.obeyed = self.stubborn = False
         self._level: float = 0  # by the report on which it was told
         self._due: list[tuple[datetime, float]] = []  # time and level of reports by which it should have obeyed
-        self._judged: str | None = None  # the last report that was held against it
+        self._judged: datetime | None = None  # the last report that was held against it
 
     def tell(self, now: datetime, report: Report) -> None:
         """The cloud has accepted everything that the car is to be told: from now on it has OBEY to follow."""
@@ -632,24 +612,23 @@ class Watch:
         """
         if self.wish is None or self.told is None or report.level is None:
             return False
-        made = report.made or now
-        charges = report.charges
-        if made >= self.told + OBEY:
-            charges = self._by_level(made, report.level) if charges is None else charges
+        made, charges = report.made or now, report.charges
+        due = made >= self.told + OBEY
+        if due and charges is None:
+            charges = self._by_level(made, report.level)
         if made >= self.told:
             self.charges = charges
         if charges is self.wish:
             self.obeyed = True
             if not charges or report.level > self._level:  # "charging" alone may be a current that dies at once
                 self.again, self.stubborn = 0, False
-        fresh = report.updated is None or report.updated != self._judged
-        if made < self.told + OBEY or charges is not (not self.wish) or not fresh:
+        if not due or charges is None or charges is self.wish or made == self._judged:
             return False
         self.stubborn = self.again >= PATIENCE
         if self.stubborn and now < self.told + HOUR:
             return False
         self.again += 1
-        self.told, self._judged = None, report.updated
+        self.told, self._judged = None, made
         return True
 
     def _by_level(self, made: datetime, level: float) -> bool | None:
@@ -902,6 +881,7 @@ class Renault:
     ) -> None:
         self._settings, self._read_stored, self._clock = settings, read_stored, clock
         self._vehicle: Vehicle | None = None
+        self._pyze: Any = None  # pyze's object for it
         self._login = Login(read_stored())
         self._jwt_until = clock()  # a stored JWT is another process's, judged by another clock
         os.environ.pop("KAMEREON_ACCOUNT_ID", None)  # pyze would take even an empty one, at every call (renault.md 4.4)
@@ -930,48 +910,42 @@ class Renault:
         """Find the account and the vehicle, once. Raises ConfigError when there is none that can be used."""
         if self._vehicle is None:
             self._vehicle = self._find()
+            if self._vehicle.model in OWN_LIMIT:
+                raise ConfigError(
+                    f"the {self._vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes no"
+                    " commands from here (for another vehicle set SPECIFIC_VIN)"
+                )
+            self._pyze = PyzeVehicle(self._vehicle.vin, self._kamereon)
         return self._vehicle
 
     def battery_status(self) -> Mapping[str, Any]:
-        """The car's last report (renault.md 2)."""
-        return self._call(lambda pyze: pyze._get("battery-status", 2))
+        """The car's last report (renault.md 2), of the vehicle found before."""
+        return self._authorized(lambda: dict(self._pyze._get("battery-status", 2)))
 
     def charging_settings(self) -> Mapping[str, Any]:
-        """GET charging-settings, past pyze's reader, which a null stops (renault.md 4.7)."""
-        return self._call(lambda pyze: pyze._get("charging-settings"))
+        """What it holds (renault.md 3), past pyze's reader, which a null stops (renault.md 4.7)."""
+        return self._authorized(lambda: dict(self._pyze._get("charging-settings")))
 
     def send(self, call: Call, attributes: Mapping[str, Any]) -> None:
         """Tell the car; returning means that the cloud has accepted it, not that the car obeys."""
         place, kind = call.value
         url = f"{self._kamereon._root_url}/commerce/v1/accounts/{self._login['kamereon-account']}/kamereon/{place}"
         body = {"data": {"type": kind, "attributes": attributes}}
-        self._call(lambda pyze: pyze._request("POST", url.format(pyze._vin), json=body).json())
+        self._authorized(lambda: self._pyze._request("POST", url.format(self._pyze._vin), json=body))
 
-    def _call(self, request: Callable[[Any], Any]) -> Mapping[str, Any]:
-        vehicle = PyzeVehicle(self.vehicle().vin, self._kamereon)
-        answer = self._authorized(lambda: request(vehicle))
-        if not isinstance(answer, dict):
-            raise CarError("Renault's cloud answered without the data asked for: wait")
-        return answer
-
-    def _authorized(self, request: Callable[[], T]) -> T:
+    def _authorized(self, request: Callable[[], T], again: bool = True) -> T:
         """Make a request with a JWT that is still good, and once more with a new one when it was refused."""
-        if self._clock() >= self._jwt_until:
-            self._login.pop("gigya-token", None)
-        try:
-            return self._try(request)
-        except UnauthorizedError:
-            return self._try(request)
-
-    def _try(self, request: Callable[[], T]) -> T:
-        if "gigya-token" not in self._login:  # pyze mints one
+        if "gigya-token" not in self._login or self._clock() >= self._jwt_until:
+            self._login.pop("gigya-token", None)  # then pyze mints one
             self._read_login()
             self._jwt_until = self._clock() + JWT_LIFE
         try:
             return request()
         except UnauthorizedError:
             self._login.pop("gigya-token", None)  # pyze would keep it (renault.md 4.3)
-            raise
+            if not again:
+                raise
+            return self._authorized(request, again=False)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError, PyJWTError):
             # how pyze and requests meet an answer they did not expect; their texts may hold secrets
             raise CarError("Renault's cloud answered without the data asked for: wait") from None
@@ -989,22 +963,20 @@ class Renault:
         for account in self._accounts():
             self._login["kamereon-account"] = account  # from now on the one that pyze asks
             Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
-            for vehicle in self._authorized(lambda: [_vehicle(link) for link in self._kamereon.get_vehicles()["vehicleLinks"] or []]):
-                seen.append(vehicle.name)
-                if self._settings.vin.upper() not in ("", vehicle.vin.upper()):
-                    continue
-                if vehicle.model in OWN_LIMIT:
-                    raise ConfigError(
-                        f"the {vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes no"
-                        " commands from here (for another vehicle set SPECIFIC_VIN)"
-                    )
-                return vehicle
+            for link in self._authorized(lambda: list(self._kamereon.get_vehicles()["vehicleLinks"] or [])):
+                details = link.get("vehicleDetails") or {}  # it and what is in it may be missing
+                model = details.get("model") or {}
+                words = (model.get("label"), model.get("code"), details.get("registrationNumber"), link["vin"])
+                name = " ".join(str(word) for word in words if word)
+                seen.append(name)
+                if self._settings.vin.upper() in ("", link["vin"].upper()):
+                    return Vehicle(link["vin"], model.get("code", ""), name)
         if not seen:
             raise ConfigError("there is no vehicle in your account: check the MyRenault app and KAMEREON_ACCOUNT_ID")
         raise ConfigError(f"SPECIFIC_VIN={self._settings.vin} is not among your vehicles; there are: {', '.join(seen)}")
 
     def _accounts(self) -> Iterator[str]:
-        """The account that is set, or pyze's choice and then the person's others."""
+        # The account that is set, or pyze's choice and then the person's others
         first = self._settings.account or self._login.get("kamereon-account")
         if first:
             yield first
@@ -1013,14 +985,6 @@ class Renault:
             if not accounts:
                 raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
             yield from (account for account in accounts if account != first)
-
-
-def _vehicle(link: Mapping[str, Any]) -> Vehicle:
-    """An entry of vehicleLinks; all but the VIN may be missing."""
-    details = link.get("vehicleDetails") or {}
-    model = details.get("model") or {}
-    words = (model.get("label"), model.get("code"), details.get("registrationNumber"), link["vin"])
-    return Vehicle(link["vin"], model.get("code", ""), " ".join(str(word) for word in words if word))
 
 
 # ---------------------------------------------------------------- the simulated car of --demo
@@ -1039,7 +1003,7 @@ class SimulatedZoe:
     def __init__(self, local: datetime, level: float = 60.0, power: float = 11.0, capacity: float = 52.0) -> None:
         self.now, self.zone = local.astimezone(timezone.utc), local.tzinfo
         self.level, self.power, self.capacity = level, power, capacity
-        self.charging = self.asked = self.was_open = False  # asked: to start; was_open: its window, a moment ago
+        self.charging = False
         self.settings: dict[str, Any] = {"mode": "scheduled", "schedules": []}
         self.on_the_way: list[tuple[datetime, Call, Mapping[str, Any]]] = []
         self.report()
@@ -1079,24 +1043,17 @@ class SimulatedZoe:
             self.report()
 
     def obey(self, call: Call, attributes: Mapping[str, Any]) -> None:
-        """A command has arrived. A start holds until a schedule says otherwise."""
-        self.asked = call is Call.START or (call is Call.MODE and self.asked)
+        """A command has arrived; a start changes nothing, since its mode or window has it charge anyway."""
         if call is Call.MODE:
             self.settings["mode"] = MODES[attributes["action"]].value
         elif call is Call.SCHEDULES:
             self.settings["schedules"] = attributes["schedules"]
 
-    def window_open(self) -> bool:
-        """Whether the schedule lets it charge now."""
-        window = Window.from_schedules(self.settings["schedules"])
-        return window is not None and window.open_at(self.now.astimezone(self.zone))
-
     def may_charge(self) -> bool:
-        """Whether mode, schedule or a start let it charge now; the end of a window ends a charge that was asked for."""
-        is_open = self.window_open()
-        self.asked = self.asked and not (self.was_open and not is_open)
-        self.was_open = is_open
-        return self.settings["mode"] == "always" or self.asked or (is_open and self.settings["mode"] == "scheduled")
+        """Whether mode or schedule let it charge now."""
+        window = Window.from_schedules(self.settings["schedules"])
+        is_open = window is not None and window.open_at(self.now.astimezone(self.zone))
+        return is_open or self.settings["mode"] == "always"
 
     def report(self) -> None:
         """Send a report to the cloud, in whole percents."""
@@ -1172,15 +1129,18 @@ def restore(
         tell(f"nothing is saved for this car in {path}")
         return 1
     schedules = own_schedules(own)
-    mode = MODES.get(str(own.get("mode")))
-    if mode not in (Mode.ALWAYS, Mode.SCHEDULED):  # delayed, to a moment that is long past
+    mode = ChargeSettings.from_attributes(own).mode
+    if mode not in MODE_ACTIONS:  # delayed, to a moment that is long past
         mode = Mode.SCHEDULED if schedules else Mode.ALWAYS
-    calls: list[tuple[Call, Mapping[str, Any]]] = [(Call.SCHEDULES, {"schedules": schedules})] if schedules else []
-    calls.append((Call.MODE, mode_attributes(mode)))
-    if vehicle.model in KCM_MODELS:
-        calls = [(Call.KCM_START, START) if mode is Mode.ALWAYS else (Call.KCM_SCHEDULES, {"schedules": schedules})]
-    for call, attributes in calls:
-        tell(f"{'would send' if dry_run else 'sending'} {call.value[1]} {json.dumps(attributes)}")
+    kcm, body = vehicle.model in KCM_MODELS, {"schedules": schedules}
+    calls: dict[Call, Mapping[str, Any]] = {Call.KCM_SCHEDULES if kcm else Call.SCHEDULES: body} if schedules else {}
+    if kcm and mode is Mode.ALWAYS:
+        calls = {Call.KCM_START: START}
+    if not kcm:
+        calls[Call.MODE] = {"action": MODE_ACTIONS[mode]}
+    for call, attributes in calls.items():
+        line = f"{call.value[1]} {json.dumps(attributes)}"
+        tell(f"would send {line}" if dry_run else f"sending {line}")
         if not dry_run:
             car.send(call, attributes)
     if dry_run:
@@ -1193,7 +1153,7 @@ def restore(
             shown = car.charging_settings()
             # In mode "always" cars do not tell their schedules (renault.md 3)
             same = mode is Mode.ALWAYS or own_schedules(shown) == schedules
-            if same and MODES.get(str(shown.get("mode"))) is mode:
+            if same and ChargeSettings.from_attributes(shown).mode is mode:
                 os.remove(path)
                 tell("restored: the car holds your own charge settings")
                 return 0
@@ -1296,9 +1256,9 @@ class Controller:
         except CarError as error:
             self._failed(error, last)
         except Exception as error:  # noqa: BLE001 - nobody foresaw it: it is told, and the car is not left alone
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{type(error).__name__} in {os.path.basename(place.filename)}, line {place.lineno}"
-            self._failed(CarError(f"an error in this script, {where}: please report it"), last)
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            fault = f"{type(error).__name__} in {where.name}, line {where.lineno}"
+            self._failed(CarError(f"an error in this script, {fault}: please report it"), last)
         return False
 
     def _failed(self, fault: CarError, last: bool) -> None:
@@ -1482,46 +1442,41 @@ def stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def run(args: argparse.Namespace) -> int:
-    """Do what the options say; every fault of the owner's is one line."""
-    try:
-        for number in STOP_SIGNALS:
-            signal.signal(number, stop)
-        if not args.demo:
-            return hold(args)
-        demo(Settings.from_env({name: os.environ.get(name, "") for name in DEMO_VARIABLES}, None))
-    except ConfigError as error:
-        for fault in error.faults:
-            print("chargeto:", " ".join(fault.split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        say("stopped: the car is as it was found")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="chargeto.py", add_help=False, allow_abbrev=False)
-    parser.usage = "chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version"
-    parser.add_argument("-h", "--help", action="store_true")
-    for option in ("--once", "--dry-run", "--restore", "--demo", "--version"):
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; a usage fault ends it with status 2."""
+    usage = "chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version"
+    parser = argparse.ArgumentParser(prog="chargeto.py", usage=usage, add_help=False, allow_abbrev=False)
+    for option in ("--help", "--once", "--dry-run", "--restore", "--demo", "--version"):
         parser.add_argument(option, action="store_true")
     args = parser.parse_args(argv)
     if args.once + args.restore + args.demo > 1 or (args.demo and args.dry_run):
         parser.error("these options do not go together")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns the exit status. Every fault of the owner's is one line."""
+    args = parsed(argv)
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
     try:
-        if not args.help and not args.version:
-            return run(args)
-        say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
-        return 0
+        for number in STOP_SIGNALS:
+            signal.signal(number, stop)
+        if args.help or args.version:
+            say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
+        elif args.demo:
+            demo(Settings.from_env({name: os.environ.get(name, "") for name in DEMO_VARIABLES}, None))
+        else:
+            return hold(args)
+    except ConfigError as error:
+        for fault in error.args:
+            print("chargeto:", " ".join(fault.split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say("stopped: the car is as it was found")
     except BrokenPipeError:  # nobody reads the output any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor what is left in the buffer
         return 1
-    finally:
-        try:
-            sys.stdout.flush()
-        except OSError:  # what is left in the buffer must not raise it once more at the very end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 if __name__ == "__main__":
