@@ -53,7 +53,7 @@ import subprocess
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -77,7 +77,7 @@ except KeyboardInterrupt:  # loading takes a moment
 __version__ = "2.0.0"
 
 POLL_INTERVAL = timedelta(minutes=5)
-HOUR = timedelta(hours=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 OBEY = timedelta(minutes=10)  # a command has this long to reach the car (spec)
 PATIENCE = 3  # times a car that does not obey is told again; then once an hour, and the owner hears of it
 OUTRIGHT_AFTER = 2  # times a phase 2 car is told again to charge by its window; then by mode "always"
@@ -112,10 +112,7 @@ class ConfigError(Exception):
 
 
 class CarError(Exception):
-    """This poll failed, the next may not. The text is the line for the owner and holds nothing secret.
-
-    retry_after: what Renault asks for, zero when it does not say.
-    """
+    """This poll failed, the next may not. Its text is the line for the owner; retry_after: what Renault asks for."""
 
     retry_after = timedelta(0)
 
@@ -134,114 +131,100 @@ class QuotaError(CarError):
 
 # ---------------------------------------------------------------- configuration
 
-SECRET = r"[\w.~+/=-]*"  # as a key or an account may stand in an address or a header
-NO_SECRET = " holds a character that no key or account has: copy it again"
+PERCENT = r"100(\.0*)?|\d\d?(\.\d*)?", "={} is not a number from 0 to 100: give percent, for example 80"
+SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it again"  # it stands in headers, addresses
 HOST = r"[a-z\d]([a-z\d.-]*[a-z\d])?|\[::1\]"
-SERVER = rf"((https://({HOST})|http://(localhost|127\.[\d.]+|\[::1\]))(:\d{{2,5}})?(/[\w./-]*)?)?"
-NO_SERVER = " must be https://HOST (http:// only for a server on this machine: logins go there)"
-
-
-class Given:
-    """The variables that are set, without blanks; `faults` gets a line for every value that can't be used."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self.values = {name: value.strip() for name, value in env.items() if value.strip()}
-        self.faults: list[str] = []
-
-    def checked(self, name: str, pattern: str, fault: str, default: str = "") -> str:
-        """A value that looks as it should; at fault, an empty one. {} in `fault` shows it, as long as it is no secret."""
-        value = self.values.get(name, default)
-        if re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE):
-            return value
-        self.faults.append(name + fault.format(value))
-        return ""
-
-    def percent(self, name: str, default: float) -> float:
-        """A threshold; NaN, which is neither above nor below another, when it is at fault."""
-        fault = f"={{}} is not a number from 0 to 100: give percent, for example {default:g}"
-        return float(self.checked(name, r"100(\.0*)?|\d\d?(\.\d*)?", fault, str(default)) or "nan")
-
-    def key(self, name: str, place: str, stored: Mapping[str, str] | None) -> str:
-        """One of Renault's API keys; empty when pyze has one stored."""
-        if stored is not None and name not in self.values and name.lower().replace("_", "-") not in stored:
-            self.faults.append(
-                f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
-                " https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py"
-            )
-        return self.checked(name, SECRET, NO_SECRET)
-
-    def command(self, name: str) -> tuple[str, ...]:
-        """A command with its arguments; it may hold a secret."""
-        try:
-            return tuple(shlex.split(self.values.get(name, "")))
-        except ValueError as error:
-            self.faults.append(f"{name} cannot be read: {str(error).lower()}")
-            return ()
-
-    def zone(self, name: str) -> tuple[tzinfo, str]:
-        """A time zone and its name; this machine's own when none is set."""
-        value = self.values.get(name)
-        if value is None:
-            local = dateutil.tz.tzlocal()
-            return local, f"{datetime.now(local):UTC%z} (this machine's zone)"
-        with contextlib.suppress(pytz.UnknownTimeZoneError):
-            return pytz.timezone(value), value
-        forms = {form.lower(): zone for zone in pytz.common_timezones for form in (zone.rpartition("/")[2], zone)}
-        near = difflib.get_close_matches(value.lower().replace(" ", "_"), forms, n=3, cutoff=0.5)
-        wanted = ", ".join(forms[form] for form in near) or "Europe/Paris, Europe/London"
-        self.faults.append(f"{name}={value} is not a time zone: did you mean {wanted}?")
-        return timezone.utc, value
+SERVER = (
+    rf"((https://({HOST})|http://(localhost|127\.[\d.]+|\[::1\]))(:\d{{2,5}})?(/[\w./-]*)?)?",
+    " must be https://HOST (http:// only for a server on this machine: logins go there)",
+)
+# Variable: its default, how a value looks, and what is told of one that looks otherwise; secret ones are not shown
+VARIABLES = {
+    "MAX_CHARGE_THRESHOLD": ("85", *PERCENT),
+    "ALWAYS_CHARGE_AT_THRESHOLD": ("65", *PERCENT),
+    "PREDICT_STOP": ("0", "[01]", "={} must be 1 (stop by prediction) or 0"),
+    "SPECIFIC_VIN": ("", r"\w*", "={} is not a VIN: `pyze vehicles` lists yours"),
+    "KAMEREON_ACCOUNT_ID": ("", *SECRET),
+    "KAMERON_ACCOUNT_ID": ("", *SECRET),  # the spec's spelling
+    "KAMEREON_API_KEY": ("", *SECRET),
+    "GIGYA_API_KEY": ("", *SECRET),
+    "KAMEREON_ROOT_URL": ("", *SERVER),
+    "GIGYA_ROOT_URL": ("", *SERVER),
+    "NOTIFY_COMMAND": ("", r"""([^'"\\]|'[^']*'|"[^"\\]*")*""", " has a quote without its other half, or a backslash"),
+}
+KEYS = {"KAMEREON_API_KEY": "KAMEREON_APIKEY", "GIGYA_API_KEY": "GIGYA_KEY_EU"}  # and their names in renault-api
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the owner has set; `limit` and `always_below` in percent of state of charge."""
+    """What the owner has set; `limit` and `always_below` in percent of state of charge. Empty: pyze's own choice."""
 
     zone: tzinfo
     zone_name: str
     limit: float = 85.0
     always_below: float = 65.0
-    vin: str = ""  # empty: the account's first
+    predict_stop: bool = False
+    vin: str = ""
     account: str = field(default="", repr=False)
     kamereon_key: str = field(default="", repr=False)
     gigya_key: str = field(default="", repr=False)
-    kamereon_root: str = ""  # empty: pyze's own, for Europe
+    kamereon_root: str = ""
     gigya_root: str = ""
     notify_command: tuple[str, ...] = field(default=(), repr=False)
-    predict_stop: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stored: Mapping[str, str] | None) -> Settings:
-        """Read the environment; `stored` is what pyze has stored, None when no login is needed. Raises ConfigError."""
-        given = Given(env)
-        zone, zone_name = given.zone("VEHICLE_TZ")
-        both = "KAMEREON_ACCOUNT_ID", "KAMERON_ACCOUNT_ID"  # pyze's spelling and the spec's
-        settings = cls(
-            zone=zone,
-            zone_name=zone_name,
-            limit=given.percent("MAX_CHARGE_THRESHOLD", cls.limit),
-            always_below=given.percent("ALWAYS_CHARGE_AT_THRESHOLD", cls.always_below),
-            vin=given.values.get("SPECIFIC_VIN", ""),
-            account=given.checked(both[0] if both[0] in given.values else both[1], SECRET, NO_SECRET),
-            kamereon_key=given.key("KAMEREON_API_KEY", "KAMEREON_APIKEY", stored),
-            gigya_key=given.key("GIGYA_API_KEY", "GIGYA_KEY_EU", stored),
-            kamereon_root=given.checked("KAMEREON_ROOT_URL", SERVER, NO_SERVER).rstrip("/"),
-            gigya_root=given.checked("GIGYA_ROOT_URL", SERVER, NO_SERVER).rstrip("/"),
-            notify_command=given.command("NOTIFY_COMMAND"),
-            predict_stop=given.checked("PREDICT_STOP", "[01]", "={} must be 1 (stop by prediction) or 0", "0") == "1",
-        )
-        if settings.always_below >= settings.limit:
-            given.faults.append(
-                f"MAX_CHARGE_THRESHOLD={settings.limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD="
-                f"{settings.always_below:g} (without a value they are {cls.limit:g} and {cls.always_below:g})"
+        """Read the environment; `stored` is what pyze has stored, None when no login is needed.
+
+        Raises ConfigError with every fault at once.
+        """
+        given = {name: value.strip() for name, value in env.items() if value.strip()}
+        faults, values = [], {}
+        for name, (default, pattern, fault) in VARIABLES.items():
+            values[name] = given.get(name, default)
+            if not re.fullmatch(pattern, values[name], re.ASCII | re.IGNORECASE):
+                faults.append(name + fault.format(values[name]))
+                values[name] = "nan"  # neither above nor below another threshold
+        limit, always_below = float(values["MAX_CHARGE_THRESHOLD"]), float(values["ALWAYS_CHARGE_AT_THRESHOLD"])
+        if always_below >= limit:
+            faults.append(
+                f"MAX_CHARGE_THRESHOLD={limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD={always_below:g}"
+                f" (without a value they are {cls.limit:g} and {cls.always_below:g})"
             )
-        # Without an account pyze looks for those of the person who has logged in
-        known = set(stored or ()) & {"kamereon-account", "gigya-person-id"}
-        if stored is not None and not ("gigya" in stored and (settings.account or known)):
-            given.faults.append("not logged in, or the login cannot be read: run `pyze login`, then start again")
-        if given.faults:
-            raise ConfigError(*given.faults)
-        return settings
+        account = values["KAMEREON_ACCOUNT_ID"] or values["KAMERON_ACCOUNT_ID"]
+        if stored is not None:
+            faults += [
+                f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
+                " https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py"
+                for name, place in KEYS.items()
+                if not values[name] and name.lower().replace("_", "-") not in stored
+            ]
+            # Without an account pyze looks for those of the person who has logged in
+            if "gigya" not in stored or not (account or set(stored) & {"kamereon-account", "gigya-person-id"}):
+                faults.append("not logged in, or the login cannot be read: run `pyze login`, then start again")
+        zone, zone_name = _zone(given.get("VEHICLE_TZ"), faults)
+        if faults:
+            raise ConfigError(*faults)
+        return cls(
+            zone, zone_name, limit=limit, always_below=always_below, predict_stop=values["PREDICT_STOP"] == "1",
+            vin=values["SPECIFIC_VIN"], account=account, notify_command=tuple(shlex.split(values["NOTIFY_COMMAND"])),
+            kamereon_key=values["KAMEREON_API_KEY"], kamereon_root=values["KAMEREON_ROOT_URL"].rstrip("/"),
+            gigya_key=values["GIGYA_API_KEY"], gigya_root=values["GIGYA_ROOT_URL"].rstrip("/"),
+        )  # fmt: skip
+
+
+def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
+    """The car's time zone and how it is called; this machine's own when none is set."""
+    if name is None:
+        local = dateutil.tz.gettz() or dateutil.tz.tzlocal()
+        return local, f"{datetime.now(local):UTC%z} (this machine's zone)"
+    with contextlib.suppress(pytz.UnknownTimeZoneError):
+        return pytz.timezone(name), name
+    forms = {form.lower(): zone for zone in pytz.common_timezones for form in (zone.rpartition("/")[2], zone)}
+    near = difflib.get_close_matches(name.lower().replace(" ", "_"), forms, n=3, cutoff=0.5)
+    wanted = ", ".join(forms[form] for form in near) or "Europe/Paris, Europe/London"
+    faults.append(f"VEHICLE_TZ={name} is not a time zone: did you mean {wanted}?")
+    return timezone.utc, name
 
 
 # ---------------------------------------------------------------- the model: vehicle, report, charge settings, command
@@ -291,13 +274,10 @@ class Report:
             return value if type(value) in (int, float) and least <= value <= most else None
 
         return cls(
-            level=number("batteryLevel", 0, 100),
-            plug=number("plugStatus"),
-            status=number("chargingStatus"),
-            power=number("chargingInstantaneousPower"),
-            remaining=number("chargingRemainingTime", 0),
+            level=number("batteryLevel", 0, 100), plug=number("plugStatus"), status=number("chargingStatus"),
+            power=number("chargingInstantaneousPower"), remaining=number("chargingRemainingTime", 0),
             made=moment(attributes.get("timestamp")),
-        )
+        )  # fmt: skip
 
     @property
     def plugged_in(self) -> bool:
@@ -315,19 +295,18 @@ class Report:
 
 
 class Mode(Enum):
-    """The car's charge modes."""
+    """The car's charge modes; "delayed": until a moment, then always."""
 
     ALWAYS = "always"
     SCHEDULED = "scheduled"
-    DELAYED = "delayed"  # until a moment, then always
+    DELAYED = "delayed"
 
 
 MODES = {mode.value: mode for mode in Mode}
 MODES.update(always_charging=Mode.ALWAYS, schedule_mode=Mode.SCHEDULED)  # a ZE40's words (renault.md 3)
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """One charge window of the weekly schedule, in car-local time; `start` and `duration` in minutes."""
 
     day: str
@@ -359,8 +338,7 @@ class Window:
         return (minute - DAYS.index(self.day) * 24 * 60 - self.start) % (7 * 24 * 60) < self.duration
 
 
-@dataclass(frozen=True)
-class ChargeSettings:
+class ChargeSettings(NamedTuple):
     """What the car holds, or is to hold; None where that is not known, or not of the script's kind.
 
     until: of mode DELAYED. asked: whether it has been asked to start.
@@ -380,30 +358,31 @@ class ChargeSettings:
 
     def common(self, other: ChargeSettings) -> ChargeSettings:
         """What is known while a command that leads from this to the other may have arrived or not."""
-        return ChargeSettings(
-            self.mode if self.mode is other.mode else None,
-            self.window if self.window == other.window else None,
-            self.until if self.until == other.until else None,
-            self.asked if self.asked is other.asked else None,
-        )
+        return ChargeSettings(*(mine if mine == its else None for mine, its in zip(self, other)))  # type: ignore[arg-type]
 
 
 UNKNOWN = ChargeSettings()
 
 
 class Call(Enum):
-    """What a car can be told: the place below an account's kamereon/ and the type of the body (renault.md 3)."""
+    """What a car can be told: the place below an account's kamereon/ and the type of the body (renault.md 3).
+
+    KCM_SCHEDULES brings schedule mode with it. KCM_START brings mode "always" and wipes the schedules (RA#1708); with a
+    startDateTime it stops the charge until then (RA#2202).
+    """
 
     SCHEDULES = ("kca/car-adapter/v2/cars/{}/actions/charge-schedule", "ChargeSchedule")
     MODE = ("kca/car-adapter/v1/cars/{}/actions/charge-mode", "ChargeMode")
     START = ("kca/car-adapter/v1/cars/{}/actions/charging-start", "ChargingStart")
-    KCM_SCHEDULES = ("kcm/v1/vehicles/{}/charge/schedule", "ChargeSchedule")  # brings schedule mode with it
-    # Brings mode "always" and wipes the schedules (RA#1708), or stops the charge until a moment (RA#2202)
+    KCM_SCHEDULES = ("kcm/v1/vehicles/{}/charge/schedule", "ChargeSchedule")
     KCM_START = ("kcm/v1/vehicles/{}/charge/start", "ChargingStart")
 
 
-@dataclass(frozen=True)
-class Command:
+START = {"action": "start"}
+MODE_ACTIONS = {Mode.ALWAYS: "always_charging", Mode.SCHEDULED: "schedule_mode"}  # "always" is refused (renault.md 3)
+
+
+class Command(NamedTuple):
     """One thing the car is told: the body's attributes, what the owner reads of it, and what the car then holds."""
 
     call: Call
@@ -412,20 +391,16 @@ class Command:
     holds: ChargeSettings
 
 
-START = {"action": "start"}
-MODE_ACTIONS = {Mode.ALWAYS: "always_charging", Mode.SCHEDULED: "schedule_mode"}  # "always" is refused (renault.md 3)
-
-
 # ---------------------------------------------------------------- the core: report, car-local time, settings
 
 
 class Action(Enum):
-    """What should happen, from the most to the least permission to charge."""
+    """What should happen; its value is the line that says so, word for word the spec's."""
 
-    ALWAYS = "always"
-    WINDOW = "window"
-    WAIT = "wait"
-    BLOCK = "block"
+    ALWAYS = "always charging as battery low"
+    WINDOW = "we should charge, setting 30 minute window from 15 minutes ago"
+    WAIT = "wait to schedule charge till car is plugged in"
+    BLOCK = "skipping charge as at  {:g} %"
 
 
 def decide(report: Report, settings: Settings) -> Action:
@@ -439,17 +414,9 @@ def decide(report: Report, settings: Settings) -> Action:
     return Action.WINDOW if report.plugged_in else Action.WAIT
 
 
-REASONS = {
-    Action.ALWAYS: "always charging as battery low",
-    Action.WINDOW: "we should charge, setting 30 minute window from 15 minutes ago",
-    Action.WAIT: "wait to schedule charge till car is plugged in",
-    Action.BLOCK: "skipping charge as at  {:g} %",
-}
-
-
 def reason(action: Action, report: Report, limit: float) -> str:
-    """The line that says what should happen, word for word the spec's; a stop below the limit was predicted."""
-    line = REASONS[action].format(report.level)
+    """The line that says what should happen; a stop below the limit was predicted."""
+    line = action.value.format(report.level)
     predicted = action is Action.BLOCK and (report.level or 0) < limit
     return f"{line} (predicted: {limit:g} % when the car obeys)" if predicted else line
 
@@ -461,20 +428,16 @@ def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
     """
     duration = WINDOW_MINUTES
     if left is not None:
-        minutes = local.minute % 15 + left / timedelta(minutes=1)
-        duration = min(math.ceil(minutes / 15) * 15, WINDOW_MINUTES) or BLOCK_MINUTES
+        duration = min(math.ceil((local.minute % 15 + left / MINUTE) / 15) * 15, WINDOW_MINUTES) or BLOCK_MINUTES
     return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, duration)
 
 
 def block_window(local: datetime, held: Window | None) -> Window:
-    """The window that keeps the car from charging: yesterday, or the one it holds while that is a day away.
-
-    Schedules repeat every week, so a block moves on before it comes round.
-    """
-    near = (DAYS[local.weekday()], DAYS[(local.weekday() + 1) % 7])
+    """The window that keeps the car from charging: yesterday, or the one it holds while that is a day away."""
+    near = (DAYS[local.weekday()], DAYS[(local.weekday() + 1) % 7])  # schedules repeat every week
     if held and held.duration == BLOCK_MINUTES and held.day not in near:
         return held
-    return replace(rolling_window(local), day=DAYS[local.weekday() - 1], duration=BLOCK_MINUTES)
+    return rolling_window(local)._replace(day=DAYS[local.weekday() - 1], duration=BLOCK_MINUTES)
 
 
 def target(
@@ -506,9 +469,8 @@ ALWAYS_LINE = "setting charge mode to always"
 
 def schedule_command(call: Call, window: Window, action: Action, holds: ChargeSettings) -> Command:
     """The command that sends a window, with its line word for word the spec's."""
-    line = f"scheduling on {window.day} @ T{window.clock()}Z for {window.duration} minutes"
-    if action is Action.BLOCK:
-        line += " (to blocking charging)"
+    why = " (to blocking charging)" if action is Action.BLOCK else ""
+    line = f"scheduling on {window.day} @ T{window.clock()}Z for {window.duration} minutes{why}"
     return Command(call, {"schedules": window.to_schedules()}, line, holds)
 
 
@@ -516,15 +478,15 @@ def kca_commands(wanted: ChargeSettings, held: ChargeSettings, action: Action, r
     """What is still to be sent by pyze's calls. Schedule mode goes without a line, as in the spec's sample."""
     commands = []
     if wanted.window and wanted.window != held.window:
-        held = replace(held, window=wanted.window)
+        held = held._replace(window=wanted.window)
         commands.append(schedule_command(Call.SCHEDULES, wanted.window, action, held))
     if wanted.mode and wanted.mode is not held.mode:
-        held = replace(held, mode=wanted.mode)
+        held = held._replace(mode=wanted.mode)
         line = ALWAYS_LINE if wanted.mode is Mode.ALWAYS else ""
         commands.append(Command(Call.MODE, {"action": MODE_ACTIONS[wanted.mode]}, line, held))
     if wanted.asked and not held.asked:
         line = f"starting charging as not currently charging {report.status}"
-        commands.append(Command(Call.START, START, line, replace(held, asked=True)))
+        commands.append(Command(Call.START, START, line, held._replace(asked=True)))
     return commands
 
 
@@ -537,33 +499,22 @@ def kcm_commands(wanted: ChargeSettings, held: ChargeSettings, action: Action, _
         at = f"{wanted.until.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
         return [Command(Call.KCM_START, {**START, "startDateTime": at}, line, wanted)]
     if wanted.window and (wanted.mode, wanted.window) != (held.mode, held.window):
-        return [schedule_command(Call.KCM_SCHEDULES, wanted.window, action, replace(wanted, asked=None))]
+        return [schedule_command(Call.KCM_SCHEDULES, wanted.window, action, wanted._replace(asked=None))]
     return []
 
 
-def left_with(held: ChargeSettings | None, local: datetime, limit: float) -> str:
-    """What becomes of the car while nobody tells it anything; None: it was not told anything yet."""
-    if held is None:
-        return "the car is as it was found"
+def left_with(held: ChargeSettings, local: datetime, limit: float) -> str:
+    """What becomes of the car while nobody tells it anything."""
     if held.until:
         return f"the car is blocked until {held.until.astimezone(local.tzinfo):%A %H:%M}, then it charges"
     if held.mode is Mode.ALWAYS:
         return f"always charging: nothing will stop it at {limit:g} %"
     if held.mode is None or held.window is None:
         return "what the car holds is not known"
-    end = held.window.clock(held.window.duration)
+    start, end = held.window.clock(), held.window.clock(held.window.duration)
     if held.window.open_at(local):
         return f"the car holds a window until {end}, then it stops by itself"
-    return f"the car is blocked, but for {held.window.day} {held.window.clock()} to {end}"
-
-
-def minutes_to_limit(report: Report, limit: float) -> float | None:
-    """Minutes until the limit by the car's own estimate, in whole minutes; 0 at or above it."""
-    if report.level is not None and report.level >= limit:
-        return 0
-    if report.level is None or report.remaining is None:
-        return None
-    return round(report.remaining / (100 - report.level) * (limit - report.level), 0)
+    return f"the car is blocked, but for {held.window.day} {start} to {end}"
 
 
 def status_line(report: Report, local: datetime, limit: float) -> str:
@@ -572,16 +523,27 @@ def status_line(report: Report, local: datetime, limit: float) -> str:
     def shown(value: object, words: Mapping[Any, str] | None = None) -> str:
         return "-" if value is None else (words or {}).get(value, str(value))
 
+    to_limit: float | None = None  # minutes, by the car's own estimate; 0 at or above the limit
+    if report.level is not None and report.level >= limit:
+        to_limit = 0
+    elif report.level is not None and report.remaining is not None:
+        to_limit = round(report.remaining / (100 - report.level) * (limit - report.level), 0)
     level = "-" if report.level is None else f"{report.level:g}"
     updated = report.made and f"{report.made:%Y-%m-%dT%H:%M:%SZ}"
     return (
         f"{local:%H:%M:%S} {level}% {shown(report.plug, PLUG_STATUS)}, {shown(report.status, CHARGE_STATUS)},"
         f" power: {shown(report.power)} remaining: {shown(report.remaining)}"
-        f" (ttc: {shown(minutes_to_limit(report, limit))}min)  [updated: {shown(updated)}]"
+        f" (ttc: {shown(to_limit)}min)  [updated: {shown(updated)}]"
     )
 
 
 # ---------------------------------------------------------------- the watch: does the car obey?
+
+
+DISOBEYS = {
+    True: "does not charge though it should: check the cable, the charging station and the MyRenault app",
+    False: "charges though it is blocked: unplug it, or stop it at the charging station",
+}
 
 
 class Watch:
@@ -598,12 +560,12 @@ class Watch:
         self.charges: bool | None = None
         self.obeyed = self.stubborn = False
         self._level: float = 0  # by the report on which it was told
-        self._due: list[tuple[datetime, float]] = []  # time and level of reports by which it should have obeyed
+        self._first: tuple[datetime, float] | None = None  # time and level of a report by which it should have obeyed
         self._judged: datetime | None = None  # the last report that was held against it
 
     def tell(self, now: datetime, report: Report) -> None:
         """The cloud has accepted everything that the car is to be told: from now on it has OBEY to follow."""
-        self.told, self._level, self._due = now, report.level or 0, []
+        self.told, self._level, self._first = now, report.level or 0, None
 
     def disobeys(self, report: Report, now: datetime) -> bool:
         """Whether a report, made OBEY after the car was told, shows the opposite: then it is to be told again.
@@ -616,7 +578,7 @@ class Watch:
         due = made >= self.told + OBEY
         if due and charges is None:
             charges = self._by_level(made, report.level)
-        if made >= self.told:
+        if made >= self.told and charges is not None:
             self.charges = charges
         if charges is self.wish:
             self.obeyed = True
@@ -633,14 +595,10 @@ class Watch:
 
     def _by_level(self, made: datetime, level: float) -> bool | None:
         """Whether it charges, where the status says nothing: the level has risen, or has not for a whole hour."""
-        if not self._due or made > self._due[-1][0]:
-            self._due.append((made, level))
-        while len(self._due) > 1 and made - self._due[1][0] >= HOUR:
-            self._due.pop(0)
-        first, before = self._due[0]
-        if level > before:
-            return True
-        return False if made - first >= HOUR else None
+        first, before = self._first or (made, level)
+        known = level > before or made - first >= HOUR
+        self._first = (made, level) if known else (first, before)
+        return level > before if known else None
 
 
 # ---------------------------------------------------------------- the forecast: where will the charge be? PREDICT_STOP
@@ -691,7 +649,7 @@ class Forecast:
         low, high = 0.0, math.inf
         for number, (made, before) in enumerate(self._reports):
             for later, after in self._reports[number + 1 :]:
-                minutes = (later - made) / timedelta(minutes=1)
+                minutes = (later - made) / MINUTE
                 low, high = max(low, (after - before - 1) / minutes), min(high, (after - before + 1) / minutes)
         if high - low <= (low + high) / 8:
             self._rate = (low + high) / 2
@@ -704,9 +662,9 @@ class Forecast:
             return None
         made, level = self._reports[-1]
         # Each report says where the charge was, give or take a point: together they say it better
-        lines = [before + self._rate * ((made - when) / timedelta(minutes=1)) for when, before in self._reports]
+        lines = [before + self._rate * ((made - when) / MINUTE) for when, before in self._reports]
         at_report = min(max((max(lines) + min(lines) + 1) / 2, level), level + 1)
-        return min(at_report + self._rate * max(0.0, (now - made) / timedelta(minutes=1)), 100.0)
+        return min(at_report + self._rate * max(0.0, (now - made) / MINUTE), 100.0)
 
     def left(self, level: float | None) -> timedelta | None:
         """How long it takes from a level to the limit; not negative. None when the level or the rate is not known."""
@@ -743,7 +701,7 @@ class Forecast:
         left = self.left(level)
         if left is None or self.blocked:
             return ""
-        return f" ~{level:.0f}% now, stop in {math.ceil(left / timedelta(minutes=1))}min"
+        return f" ~{level:.0f}% now, stop in {math.ceil(left / MINUTE)}min"
 
 
 # ---------------------------------------------------------------- the car in Renault's cloud
@@ -776,13 +734,11 @@ CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
 NETWORK_FAULTS = {
     "certificate": "its certificate was not accepted (TLS): check this machine's clock and network",
     "SSL": "it does not speak TLS: check the address",
-    "connect timeout": f"no answer within {TIMEOUTS[0]} seconds",
     "timed out": f"no answer within {TIMEOUTS[1]} seconds",
     "resol": "its name was not found (DNS): check the network",
-    "not known": "its name was not found (DNS): check the network",
     "refused": "connection refused",
 }
-STATUS_CODES = {401: "err.func.wired.unauthorized", 409: "409001", 429: "err.func.wired.overloaded"}
+STATUS_CODES = {401: '"err.func.wired.unauthorized', 409: '"409001', 429: '"err.func.wired.overloaded'}
 
 
 class Transport(HTTPAdapter):
@@ -808,54 +764,34 @@ class Transport(HTTPAdapter):
             # Its own text would show the account and the VIN
             fault = next((fault for mark, fault in NETWORK_FAULTS.items() if mark in str(error)), "the connection broke")
             raise CarError(f"Renault's cloud cannot be reached: {fault}") from None
-        body = None
+        body: Any = None
         with contextlib.suppress(ValueError, RecursionError):  # not JSON: told below, by its status
             body = json.loads(content)
-        codes = list(_codes(body))
-        if response.status_code >= 300 or codes or not isinstance(body, dict):  # a redirect would take the keys along
-            raise _cloud_error(response, codes, now)
+        # A redirect would take the keys along; faults come with status 200 too (renault.md 1, 4.6)
+        good = response.status_code < 300 and isinstance(body, dict)
+        if not good or body.get("errors") or body.get("errorCode") or body.get("error"):
+            raise _cloud_error(response, content.decode(errors="replace"), now)
         return response
 
 
-def _codes(body: object) -> Iterator[str]:
-    """Every error code in an answer; Kamereon nests them, at times as JSON in a text (renault.md 1)."""
-    if not isinstance(body, dict):
-        return
-    errors = body.get("errors") or []
-    for error in errors if isinstance(errors, list) else [errors]:
-        inner = error if isinstance(error, dict) else {}
-        with contextlib.suppress(TypeError, ValueError):  # most are messages for people
-            yield from _codes(json.loads(inner.get("errorMessage") or ""))
-        yield str(inner.get("errorCode") or inner.get("code") or "no code")
-    yield from (str(body[name]) for name in ("errorCode", "error") if body.get(name))
-
-
-def _cloud_error(response: requests.Response, codes: Sequence[str], now: datetime) -> CarError:
-    """Turn a bad answer into the error that says what to do."""
+def _cloud_error(response: requests.Response, content: str, now: datetime) -> CarError:
+    """Turn a bad answer into the error that says what to do; its text is not quoted, it may hold a secret."""
     status = response.status_code
-    by_status = [STATUS_CODES[status]] if status in STATUS_CODES else []
-    for code in [*by_status, *codes]:
-        for beginning, (kind, text) in CLOUD_ERRORS.items():
-            if code.startswith(beginning):
-                error = kind(f"{text} (HTTP {status}, {beginning})")
-                error.retry_after = _retry_after(response, now)
-                return error
-    if not codes:
-        return CarError(f"Renault's cloud answered with something else than data (HTTP {status}): wait")
-    known = re.fullmatch(r"(err\.[a-z.-]+\d{0,3})|\d{3,6}", codes[0])  # anything else may be a secret
-    return CarError(f"Renault's cloud refused (HTTP {status}, {codes[0] if known else 'an unknown code'}): wait")
+    content = STATUS_CODES.get(status) or content.replace(" ", "")
+    for code, (kind, text) in CLOUD_ERRORS.items():
+        if f'"{code}' in content or f'"errorCode":{code}' in content:  # it may be nested in a text (renault.md 1)
+            error = kind(f"{text} (HTTP {status}, {code})")
+            error.retry_after = _retry_after(response, now)
+            return error
+    fault = "refused" if '"error' in content else "answered with something else than data"
+    return CarError(f"Renault's cloud {fault} (HTTP {status}): wait")
 
 
 def _retry_after(response: requests.Response, now: datetime) -> timedelta:
     """The Retry-After header, in seconds or as a date; zero without one, or with one that can't be read."""
-    value = response.headers.get("Retry-After", "").strip()
-    asked = timedelta(0)
-    if re.fullmatch(r"\d{1,9}(\.\d*)?", value):
-        asked = timedelta(seconds=float(value))
-    else:
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            until = parsedate_to_datetime(value)
-            asked = until.replace(tzinfo=until.tzinfo or timezone.utc) - now
+    value, asked = response.headers.get("Retry-After", ""), timedelta(0)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        asked = timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value) - now
     return min(max(asked, timedelta(0)), HOUR)
 
 
@@ -863,7 +799,7 @@ class Login(Dict[str, str]):
     """The credentials `pyze login` has stored, as pyze wants to see them: read, never written (renault.md 4.2)."""
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """pyze stores (token, expiry) pairs; the expiry is `Renault`'s affair (renault.md 4.3)."""
+        # pyze stores (token, expiry) pairs; the expiry is `Renault`'s affair (renault.md 4.3)
         super().__setitem__(name, value[0] if isinstance(value, tuple) else value)
 
 
@@ -894,15 +830,10 @@ class Renault:
             session.mount("http://", transport)
 
     @staticmethod
-    def credential_file(env: Mapping[str, str]) -> str:
-        """Where pyze keeps the login."""
-        return env.get("PYZE_TOKEN_STORE") or os.path.expanduser("~/.credentials/pyze.json")
-
-    @staticmethod
-    def stored(env: Mapping[str, str]) -> dict[str, str]:
-        """What pyze has stored, by its names; empty without a login, or with one that can't be read."""
+    def stored(path: str) -> dict[str, str]:
+        """What pyze has stored in a file, by its names; empty without a login, or with one that can't be read."""
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-            with open(Renault.credential_file(env), encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 return {name: entry["token"] for name, entry in json.load(file).items()}
         return {}
 
@@ -993,8 +924,8 @@ class Renault:
 class SimulatedZoe:
     """A Zoe phase 1, its battery and its modem, with the methods of `Renault`; time passes for it in `advance` alone.
 
-    capacity in kWh, power in kW, level in percent with its fractions (reports have whole percents). A command reaches
-    it after `delay`. It reports every `report_every` while it charges, and when it begins or ends that.
+    capacity in kWh, power in kW, level in percent with its fractions. A command reaches it after `delay`; a start
+    changes nothing, its mode or window has it charge anyway. It reports every `report_every` while it charges.
     """
 
     delay = timedelta(minutes=5)
@@ -1008,21 +939,19 @@ class SimulatedZoe:
         self.on_the_way: list[tuple[datetime, Call, Mapping[str, Any]]] = []
         self.report()
 
-    def vehicle(self) -> Vehicle:  # noqa: D102
+    def vehicle(self) -> Vehicle:
         return Vehicle("", "X101VE", "simulated X101VE")
 
-    def battery_status(self) -> Mapping[str, Any]:  # noqa: D102
+    def battery_status(self) -> Mapping[str, Any]:
         return self.attributes
 
-    def charging_settings(self) -> Mapping[str, Any]:  # noqa: D102
+    def charging_settings(self) -> Mapping[str, Any]:
         return self.settings
 
     def send(self, call: Call, attributes: Mapping[str, Any]) -> None:
-        """The cloud has accepted it; it reaches the car after the delay."""
         self.on_the_way.append((self.now + self.delay, call, attributes))
 
     def advance(self, until: datetime) -> None:
-        """Let time pass, in small steps."""
         while self.now < until:
             step = min(timedelta(seconds=30), until - self.now)
             if self.charging:
@@ -1032,7 +961,6 @@ class SimulatedZoe:
             self.update()
 
     def update(self) -> None:
-        """Obey what has arrived, then charge or not by what the car holds."""
         for arrival, call, attributes in list(self.on_the_way):
             if arrival <= self.now:
                 self.on_the_way.remove((arrival, call, attributes))
@@ -1043,20 +971,17 @@ class SimulatedZoe:
             self.report()
 
     def obey(self, call: Call, attributes: Mapping[str, Any]) -> None:
-        """A command has arrived; a start changes nothing, since its mode or window has it charge anyway."""
         if call is Call.MODE:
             self.settings["mode"] = MODES[attributes["action"]].value
         elif call is Call.SCHEDULES:
             self.settings["schedules"] = attributes["schedules"]
 
     def may_charge(self) -> bool:
-        """Whether mode or schedule let it charge now."""
         window = Window.from_schedules(self.settings["schedules"])
         is_open = window is not None and window.open_at(self.now.astimezone(self.zone))
         return is_open or self.settings["mode"] == "always"
 
     def report(self) -> None:
-        """Send a report to the cloud, in whole percents."""
         self.next_report = self.now + self.report_every
         self.attributes = {
             "timestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
@@ -1072,11 +997,6 @@ Car = Union[Renault, SimulatedZoe]
 
 
 # ---------------------------------------------------------------- the owner's own charge mode and schedules
-
-
-def own_path(state: str, vin: str) -> str:
-    """The file that keeps the charge settings a car had before the script."""
-    return os.path.join(state, re.sub(r"\W", "", vin) + ".json")
 
 
 def save_own(path: str, attributes: Mapping[str, Any], tell: Callable[[str], None]) -> Mapping[str, Any]:
@@ -1123,7 +1043,7 @@ def restore(
 ) -> int:
     """Put the owner's charge mode and schedules back, and see by the car's settings that they are; the exit status."""
     vehicle = car.vehicle()
-    path = own_path(state, vehicle.vin)
+    path = os.path.join(state, f"{vehicle.vin}.json")
     own = read_own(path, tell)
     if not own:
         tell(f"nothing is saved for this car in {path}")
@@ -1132,18 +1052,17 @@ def restore(
     mode = ChargeSettings.from_attributes(own).mode
     if mode not in MODE_ACTIONS:  # delayed, to a moment that is long past
         mode = Mode.SCHEDULED if schedules else Mode.ALWAYS
-    kcm, body = vehicle.model in KCM_MODELS, {"schedules": schedules}
-    calls: dict[Call, Mapping[str, Any]] = {Call.KCM_SCHEDULES if kcm else Call.SCHEDULES: body} if schedules else {}
-    if kcm and mode is Mode.ALWAYS:
-        calls = {Call.KCM_START: START}
-    if not kcm:
-        calls[Call.MODE] = {"action": MODE_ACTIONS[mode]}
+    calls: dict[Call, Mapping[str, Any]] = {Call.MODE: {"action": MODE_ACTIONS[mode]}}
+    if vehicle.model in KCM_MODELS:
+        calls = {Call.KCM_START: START} if mode is Mode.ALWAYS else {Call.KCM_SCHEDULES: {"schedules": schedules}}
+    elif schedules:
+        calls = {Call.SCHEDULES: {"schedules": schedules}, **calls}
     for call, attributes in calls.items():
-        line = f"{call.value[1]} {json.dumps(attributes)}"
-        tell(f"would send {line}" if dry_run else f"sending {line}")
+        tell(f"{call.value[1]} {json.dumps(attributes)}")
         if not dry_run:
             car.send(call, attributes)
     if dry_run:
+        tell("dry run: nothing of that was sent")
         return 0
     # An earlier command of the script may still be on its way: until then, what looks restored is only not yet changed
     tell("waiting for the car to take it over, 10 to 15 minutes")
@@ -1175,45 +1094,28 @@ def say(line: str) -> None:
         return  # the disk is full or the terminal gone: no reason to leave the car alone
 
 
-def notifier(command: Sequence[str], tell: Callable[[str], None]) -> Callable[[str], None]:
-    """A function that runs the owner's command with a message as its last argument."""
-
-    def notify(message: str) -> None:
-        quiet = subprocess.DEVNULL
-        try:
-            done = subprocess.run(
-                [*command, message], stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            tell(f"NOTIFY_COMMAND did not end within {NOTIFY_TIMEOUT} seconds")
-        except (OSError, ValueError) as error:
-            tell(f"NOTIFY_COMMAND cannot be run: {getattr(error, 'strerror', None) or 'check it'}")
-        else:
-            if done.returncode:
-                tell(f"NOTIFY_COMMAND failed with status {done.returncode}")
-
-    return notify if command else lambda _: None
-
-
-DISOBEYS = {
-    True: "does not charge though it should: check the cable, the charging station and the MyRenault app",
-    False: "charges though it is blocked: unplug it, or stop it at the charging station",
-}
+def notify(command: Sequence[str], message: str) -> None:
+    """Run the owner's command with a message as its last argument; whatever happens to it is one line."""
+    quiet = subprocess.DEVNULL
+    try:
+        subprocess.run([*command, message], stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_TIMEOUT, check=True)
+    except (OSError, subprocess.SubprocessError):  # their texts would show the command, which may hold a secret
+        say(f"NOTIFY_COMMAND failed, or did not end within {NOTIFY_TIMEOUT} seconds: try it by hand")
 
 
 class Controller:
     """Asks the car, lets the core decide and tells the car what is not known to be so.
 
-    clock: returns the time, aware. tell takes a line for the owner, notify a message. state: the folder for the owner's
-    own charge settings; None: they are not kept.
+    clock: returns the time, aware. tell takes a line for the owner, alert a message for the notify command. state: the
+    folder for the owner's own charge settings; None: they are not kept.
     """
 
     def __init__(
         self, settings: Settings, car: Car, clock: Callable[[], datetime], tell: Callable[[str], None] = say,
-        notify: Callable[[str], None] = lambda _: None, dry_run: bool = False, state: str | None = None,
+        alert: Callable[[str], None] = lambda _: None, dry_run: bool = False, state: str | None = None,
     ) -> None:  # fmt: skip
-        self.settings, self.car, self.clock, self.tell, self.dry_run = settings, car, clock, tell, dry_run
-        self._notify, self._state = notify, state
+        self.settings, self.car, self.clock, self.tell, self.alert = settings, car, clock, tell, alert
+        self.dry_run, self.state = dry_run, state
         self.held: ChargeSettings | None = None  # None until the car's settings have been asked for
         self.watch: Watch | None = None  # None until the first decision
         self.forecast = Forecast(settings)
@@ -1236,12 +1138,13 @@ class Controller:
 
     def left_with(self) -> str:
         """What becomes of the car while nobody tells it anything."""
+        if self.held is None:
+            return "the car is as it was found"
         if self.watch and self.watch.stubborn and self.watch.wish is False:
             return "the car charges though it is blocked: nothing stops it"
         return left_with(self.held, self._local(), self.settings.limit)
 
     def _local(self) -> datetime:
-        """The time on the car's clock."""
         return self.clock().astimezone(self.settings.zone)
 
     def try_poll(self, last: bool = False) -> bool:
@@ -1262,61 +1165,57 @@ class Controller:
         return False
 
     def _failed(self, fault: CarError, last: bool) -> None:
-        """Say what failed and when the next try is: later from time to time, when Renault refused.
-
-        Where only commands are refused, the car is still read every 10 minutes.
-        """
-        refused = isinstance(fault, (QuotaError, LoginError))
-        self._refused = self._refused + 1 if refused or self._sending else 0
+        """Say what failed and when the next try is; where only commands are refused, in 10 minutes at the latest."""
+        patient = isinstance(fault, (QuotaError, LoginError))
+        self._refused = self._refused + 1 if patient or self._sending else 0
         longest = 2 if self._sending else 3
         self.wait = max(POLL_INTERVAL * min(max(self._refused, 1), longest), fault.retry_after)
         line = f"{self._local():%H:%M:%S} {fault}"
-        if refused:
+        if patient:
             line += f"; {self.left_with()}"
         if not last:
-            line += f"; next try in {math.ceil(self.wait / timedelta(minutes=1))} minutes"
+            line += f"; next try in {math.ceil(self.wait / MINUTE)} minutes"
         self.tell(line)
-        self._occasion("login", isinstance(fault, LoginError), str(fault))
         silent = self.clock() - self._answered >= HOUR
+        self._occasion("login", isinstance(fault, LoginError), str(fault))
         self._occasion("cloud", silent, f"Renault's cloud has been out of reach for an hour: {fault}")
 
     def poll(self) -> None:
         """The way of a poll, as drawn at the top of this file. Raises CarError, ConfigError."""
-        vehicle, settings = self.car.vehicle(), self.settings
+        vehicle, settings, forecast = self.car.vehicle(), self.settings, self.forecast
         held = self.held or self._first_look(vehicle)
         report = Report.from_attributes(self.car.battery_status())
         now, local = self.clock(), self._local()
         self._answered = now
-        self._occasions -= {"login", "cloud"}
-        self.forecast.see(report, held.window is not None and not held.window.open_at(local))
-        self.tell(status_line(report, local, settings.limit) + self.forecast.words(now))
-        action = self.forecast.adjust(decide(report, settings), report, now)
-        if action is Action.WINDOW:
-            self.wait = min(max(self.forecast.stop_in(now), SOONEST_POLL), POLL_INTERVAL)
-        watch, held = self._judge(action, report, held)
+        forecast.see(report, held.window is not None and not held.window.open_at(local))
+        self.tell(status_line(report, local, settings.limit) + forecast.words(now))
+        action = forecast.adjust(decide(report, settings), report, now)
         self.tell(reason(action, report, settings.limit))
+        watch, held = self._judge(action, report, held)
         kcm, outright = vehicle.model in KCM_MODELS, self.deaf or watch.again >= OUTRIGHT_AFTER
-        left = self.forecast.left(self.forecast.level(now))
+        left = forecast.left(forecast.level(now))
         wanted = target(action, report, held, local, left, kcm, self.deaf, outright and not watch.charges)
         commands = (kcm_commands if kcm else kca_commands)(wanted, held, action, report)
-        if not commands and action in (Action.WINDOW, Action.BLOCK):
-            self.tell("no need to update car schedule as same as requested setting")
         for command in commands:
             self._send(command)
-        low = action is Action.ALWAYS and report.plug == UNPLUGGED
-        self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
+        if not commands and action in (Action.WINDOW, Action.BLOCK):
+            self.tell("no need to update car schedule as same as requested setting")
+        if action is Action.WINDOW:
+            self.wait = min(max(forecast.stop_in(now), SOONEST_POLL), POLL_INTERVAL)
+        self._occasions -= {"login", "cloud"}
+        self._occasion("low", action is Action.ALWAYS and report.plug == 0, f"battery low at {report.level:g} % and not plugged in")
         if watch.told is None and not self.dry_run:
             blocked = bool(commands) and action is Action.BLOCK and report.plugged_in and not watch.again
             self._occasion("blocked", blocked, f"charging was blocked at {report.level:g} %")
             watch.tell(self.clock(), report)
-            self.forecast.told(watch.wish, self.clock())
+            forecast.told(watch.wish, self.clock())
 
     def _first_look(self, vehicle: Vehicle) -> ChargeSettings:
         """Ask what the car holds, and keep what is the owner's own before the first command goes out.
 
         While nothing is kept, a poll that can't read it fails, SETTINGS_TRIES times; then nothing can be kept.
         """
-        path = own_path(self._state, vehicle.vin) if self._state and not self.dry_run else None
+        path = os.path.join(self.state, f"{vehicle.vin}.json") if self.state and not self.dry_run else ""
         own = read_own(path, self.tell) if path else {}
         attributes: Mapping[str, Any] = {}
         try:
@@ -1329,9 +1228,7 @@ class Controller:
         limits = f"always charging below {self.settings.always_below:g} %, blocking at {self.settings.limit:g} %"
         dry = ", dry run: nothing is written to the car" if self.dry_run else ""
         self.tell(f"{vehicle.name}: car time {self.settings.zone_name}, {limits}{dry}")
-        if path and own is None:
-            own = save_own(path, attributes, self.tell)
-        if own:
+        if own or (own is None and save_own(path, attributes, self.tell)):
             self.tell(f"your own charge settings are kept in {path}: --restore brings them back")
         self.held = held = ChargeSettings.from_attributes(attributes)
         self.deaf = held.mode is Mode.DELAYED
@@ -1341,21 +1238,20 @@ class Controller:
 
     def _judge(self, action: Action, report: Report, held: ChargeSettings) -> tuple[Watch, ChargeSettings]:
         """Mechanisms 1 and 2: make everything unknown when the car is to do something else, or does not obey."""
-        watch = self.watch
+        watch, window = self.watch, held.window if held.mode is Mode.SCHEDULED else None
         wish = False if action is Action.BLOCK else report.plugged_in or None
-        lapsed = action is Action.WINDOW and held.window is not None and not held.window.open_at(self._local())
+        lapsed = action is Action.WINDOW and window is not None and not window.open_at(self._local())
         if watch is None:  # what its settings show counts as told now, so that a restart repeats no more than a start
             watch = Watch(wish)
-        elif wish is not watch.wish or (lapsed and held.mode is Mode.SCHEDULED):
+        elif wish is not watch.wish or lapsed:
             watch = Watch(wish)
             held = held if wish is None else UNKNOWN
         elif watch.disobeys(report, self.clock()):
             self.tell(f"the car {DISOBEYS[bool(wish)]}; telling it again")
             self.deaf = self.deaf or not (wish or watch.obeyed)
-            held = replace(held, asked=None) if wish and watch.stubborn else UNKNOWN
+            held = held._replace(asked=None) if wish and watch.stubborn else UNKNOWN
         self.watch, self.held = watch, held
-        message = f"the car does not obey, it {DISOBEYS[bool(wish)]}; trying again every hour"
-        self._occasion("stubborn", watch.stubborn, message)
+        self._occasion("stubborn", watch.stubborn, f"the car {DISOBEYS[bool(wish)]}; it is told again every hour")
         return watch, held
 
     def _send(self, command: Command) -> None:
@@ -1369,52 +1265,56 @@ class Controller:
             self.held = command.holds
 
     def _occasion(self, name: str, now: bool, message: str) -> None:
-        """Notify the owner once when an occasion arises."""
         if now and name not in self._occasions:
-            self._notify(f"chargeto: {message}")
+            self.alert(f"chargeto: {message}")
         self._occasions = self._occasions | {name} if now else self._occasions - {name}
 
 
 # ---------------------------------------------------------------- the command line
 
-DEMO_PACE, DEMO_POLLS = 0.25, 42  # seconds for a poll interval; at the most, so that it stays under 15 seconds
+USAGE = "chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version"
 DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def utc_now() -> datetime:
+    """The clock of everything but the demo and the tests."""
+    return datetime.now(timezone.utc)
+
+
 def demo(settings: Settings) -> None:
-    """Charge a simulated car from 60 % with the real loop, then say where it stopped."""
+    """Charge a simulated car from 60 % with the real loop and a fast clock, then say where it stopped."""
     car = SimulatedZoe(datetime.now(settings.zone).replace(hour=12, minute=49, second=32))
-    begin = car.now
     controller = Controller(settings, car, lambda: car.now)
-    over: list[bool] = []
+    begin, resting = car.now, [False]
 
     def sleep(seconds: float) -> bool:
+        time.sleep(0.25)
         car.advance(car.now + timedelta(seconds=seconds))
-        over.append(controller.watch is not None and controller.watch.wish is False and not car.charging)
-        time.sleep(DEMO_PACE)
-        return over[-2:] == [True, True] or len(over) >= DEMO_POLLS
+        resting.append(controller.watch is not None and controller.watch.wish is False and not car.charging)
+        return all(resting[-2:]) or car.now > begin + 4 * HOUR
 
     with contextlib.suppress(KeyboardInterrupt):
         controller.run(sleep)
-    if over[-2:] == [True, True]:
-        end = f"blocked at {settings.limit:g} %, the simulated car stopped at {car.level:.1f} %"
-        end += f", {car.level - settings.limit:+.1f} points from the limit"
-    else:
-        end = f"ended before the limit of {settings.limit:g} %, the simulated car is at {car.level:.1f} %"
-    say(f"demo: {end}, after {(car.now - begin) / HOUR:.1f} simulated hours")
+    verdict = "blocked" if resting[-1] else "ended before it was blocked"
+    end = f"the simulated car is at {car.level:.1f} %, {car.level - settings.limit:+.1f} points from the limit"
+    say(f"demo: {verdict} at {settings.limit:g} %, {end}, after {(car.now - begin) / HOUR:.1f} simulated hours")
 
 
 def hold(args: argparse.Namespace) -> int:
     """Hold the owner's car, or do what the options say; returns the exit status. Raises ConfigError."""
-    settings = Settings.from_env(os.environ, Renault.stored(os.environ))
-    path = Renault.credential_file(os.environ)
+    path = os.environ.get("PYZE_TOKEN_STORE") or os.path.expanduser("~/.credentials/pyze.json")
+    settings = Settings.from_env(os.environ, Renault.stored(path))
     if os.stat(path).st_mode & 0o077:
         print(f"chargeto: others may read your login: chmod 600 {path}", file=sys.stderr)
     state = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "chargeto")
-    car = Renault(settings, lambda: Renault.stored(os.environ), utc_now)
-    notify = notifier(settings.notify_command, say)
-    controller = Controller(settings, car, utc_now, say, notify, args.dry_run, state)
+    car = Renault(settings, lambda: Renault.stored(path), utc_now)
+
+    def alert(message: str) -> None:
+        if settings.notify_command:
+            notify(settings.notify_command, message)
+
+    controller = Controller(settings, car, utc_now, say, alert, args.dry_run, state)
     try:
         if args.restore:
             return restore(car, state, args.dry_run, time.sleep, say)
@@ -1430,11 +1330,6 @@ def hold(args: argparse.Namespace) -> int:
     return 0
 
 
-def utc_now() -> datetime:
-    """The clock of everything but the demo and the tests."""
-    return datetime.now(timezone.utc)
-
-
 def stop(*_: object) -> None:
     """Do what Ctrl-C does, wherever the script is; from now on signals are ignored, so that its last line gets out."""
     for number in STOP_SIGNALS:
@@ -1442,21 +1337,14 @@ def stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options; a usage fault ends it with status 2."""
-    usage = "chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version"
-    parser = argparse.ArgumentParser(prog="chargeto.py", usage=usage, add_help=False, allow_abbrev=False)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns the exit status. Every fault of the owner's is one line."""
+    parser = argparse.ArgumentParser(usage=USAGE, add_help=False, allow_abbrev=False)
     for option in ("--help", "--once", "--dry-run", "--restore", "--demo", "--version"):
         parser.add_argument(option, action="store_true")
     args = parser.parse_args(argv)
     if args.once + args.restore + args.demo > 1 or (args.demo and args.dry_run):
         parser.error("these options do not go together")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script; returns the exit status. Every fault of the owner's is one line."""
-    args = parsed(argv)
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
     try:
         for number in STOP_SIGNALS:
