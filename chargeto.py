@@ -86,7 +86,7 @@ BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 SETTINGS_TRIES = 3  # polls that fail rather than begin without knowing the owner's own charge settings
 RESTORE_TRIES = 6  # looks, a minute apart
-REQUESTS_AN_HOUR = 30  # of every kind; Renault's true quota is not known (renault.md 1)
+REQUESTS_AN_HOUR, SPARE = 30, 4  # of every kind, the last ones not for commands; Renault's quota: U (renault.md 1)
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
 TIMEOUTS = (10, 30)  # seconds to connect and for each read; pyze itself sets none (renault.md 4.1)
 NOTIFY_TIMEOUT = 30  # seconds
@@ -551,14 +551,13 @@ class Watch:
 
     wish: True, it is to charge; False, it is not; None, nothing that its reports could show. again: how often it was
     told again, in vain; stubborn: PATIENCE times and more. obeyed: a report has shown it doing as told, so what it does
-    later is someone else's doing. charges: whether it charges, as far as it has reported since it was told.
+    later is someone else's doing. settled: it rests as told, or charges and its level has risen since.
     """
 
     def __init__(self, wish: bool | None) -> None:
         self.wish, self.again = wish, 0
         self.told: datetime | None = None  # when the cloud had accepted everything; None: not yet
-        self.charges: bool | None = None
-        self.obeyed = self.stubborn = False
+        self.obeyed = self.settled = self.stubborn = False
         self._level: float = 0  # by the report on which it was told
         self._first: tuple[datetime, float] | None = None  # time and level of a report by which it should have obeyed
         self._judged: datetime | None = None  # the last report that was held against it
@@ -578,19 +577,17 @@ class Watch:
         due = made >= self.told + OBEY
         if due and charges is None:
             charges = self._by_level(made, report.level)
-        if made >= self.told and charges is not None:
-            self.charges = charges
         if charges is self.wish:
             self.obeyed = True
             if not charges or report.level > self._level:  # "charging" alone may be a current that dies at once
-                self.again, self.stubborn = 0, False
+                self.settled, self.again, self.stubborn = True, 0, False
         if not due or charges is None or charges is self.wish or made == self._judged:
             return False
         self.stubborn = self.again >= PATIENCE
         if self.stubborn and now < self.told + HOUR:
             return False
         self.again += 1
-        self.told, self._judged = None, made
+        self.told, self._judged, self.settled = None, made, False
         return True
 
     def _by_level(self, made: datetime, level: float) -> bool | None:
@@ -753,7 +750,8 @@ class Transport(HTTPAdapter):
         """Send one request. Raises CarError, whose text holds no address, key, account or VIN."""
         now = self._clock()
         self._sent = [when for when in self._sent if now - HOUR < when <= now]
-        if len(self._sent) >= REQUESTS_AN_HOUR:
+        spare = SPARE if request.method == "POST" and "/kamereon/" in str(request.url) else 0
+        if len(self._sent) >= REQUESTS_AN_HOUR - spare:
             raise CarError(f"{REQUESTS_AN_HOUR} requests were made in an hour, more would risk a lockout: wait")
         self._sent.append(now)
         kwargs["timeout"] = TIMEOUTS
@@ -873,9 +871,9 @@ class Renault:
         try:
             return request()
         except UnauthorizedError:
-            self._login.pop("gigya-token", None)  # pyze would keep it (renault.md 4.3)
             if not again:
                 raise
+            self._login.pop("gigya-token", None)  # pyze would keep it (renault.md 4.3)
             return self._authorized(request, again=False)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError, PyJWTError):
             # how pyze and requests meet an answer they did not expect; their texts may hold secrets
@@ -1194,7 +1192,7 @@ class Controller:
         watch, held = self._judge(action, report, held)
         kcm, outright = vehicle.model in KCM_MODELS, self.deaf or watch.again >= OUTRIGHT_AFTER
         left = forecast.left(forecast.level(now))
-        wanted = target(action, report, held, local, left, kcm, self.deaf, outright and not watch.charges)
+        wanted = target(action, report, held, local, left, kcm, self.deaf, outright and not watch.settled)
         commands = (kcm_commands if kcm else kca_commands)(wanted, held, action, report)
         for command in commands:
             self._send(command)
