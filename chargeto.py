@@ -26,15 +26,14 @@ Environment variables, see .env.example; an empty one counts as not set:
   KAMEREON_ROOT_URL, GIGYA_ROOT_URL  Renault's servers [those for Europe]
 Log in once with `pyze login`. Exit status 2: usage, configuration or login."""
 
-# How it holds the car: three mechanisms, and the way of a poll, in whose order the sections come (Controller.poll):
+# How it holds the car, in three mechanisms; the sections come in the order of a poll (Controller.poll):
 #   battery-status -> Report -> decide -> Action -> target -> commands -> send; Watch looks on, Forecast looks ahead.
-# 1. What is not known is told anew (_send, _judge). A part of what the car holds is unknown before a command that
-#    changes it goes out, and known when the cloud has accepted that command. When it changes whether the car is to
-#    charge, everything is unknown. The next poll sends what is not known.
-# 2. The car's own report is the judge (Watch). One that was made 10 minutes after the car was told, and shows the
+# 1. What is not known is told anew (_send, _judge): a part of what the car holds is unknown before a command that changes
+#    it goes out, known when the cloud has accepted it; and all of it is unknown when the car is to do something else.
+# 2. The car's own report is the judge (Watch): one that was made 10 minutes after the car was told, and shows the
 #    opposite, makes everything unknown again: three times, then once an hour, and the owner hears of it.
-# 3. The window in the car ends by itself (rolling_window), so a lockout or a dead machine costs what is left of it.
-#    Mode "always" does not: below the lower threshold, and for a phase 2 car that had to be started outright.
+# 3. The window in the car ends by itself (rolling_window), so a lockout or a dead machine costs what is left of it. Mode
+#    "always" does not: below the lower threshold, and for a phase 2 car that had to be started outright.
 # renault.md: our notes on Renault's cloud, by section. RA#n: issues of github.com/hacf-fr/renault-api.
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import functools
 import json
 import logging
 import math
@@ -106,7 +106,6 @@ SAYS_NOTHING = (0.3, -1.1)  # 0.3 is sent while charging too (RA#550); a ZE40 is
 
 # ---------------------------------------------------------------- errors
 
-
 class ConfigError(Exception):
     """The owner must change something before it can run: one line for each of its args, exit status 2."""
 
@@ -155,33 +154,30 @@ VARIABLES = {
 KEYS = {"KAMEREON_API_KEY": "KAMEREON_APIKEY", "GIGYA_API_KEY": "GIGYA_KEY_EU"}  # and their names in renault-api
 
 
+def pyze_name(variable: str) -> str:
+    """Under which name pyze stores what a variable sets."""
+    return variable.lower().replace("_", "-")
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What the owner has set; `limit` and `always_below` in percent of state of charge. Empty: pyze's own choice."""
+    """What the owner has set; `limit` and `always_below` in percent of state of charge; `given`: the rest as it is."""
 
     zone: tzinfo
     zone_name: str
-    limit: float = 85.0
-    always_below: float = 65.0
+    limit: float
+    always_below: float
     predict_stop: bool = False
-    vin: str = ""
-    account: str = field(default="", repr=False)
-    kamereon_key: str = field(default="", repr=False)
-    gigya_key: str = field(default="", repr=False)
-    kamereon_root: str = ""
-    gigya_root: str = ""
     notify_command: tuple[str, ...] = field(default=(), repr=False)
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stored: Mapping[str, str] | None) -> Settings:
-        """Read the environment; `stored` is what pyze has stored, None when no login is needed.
-
-        Raises ConfigError with every fault at once.
-        """
+        """Read the environment; `stored`: by pyze, None when no login is needed. Raises ConfigError, all faults at once."""
         given = {name: value.strip() for name, value in env.items() if value.strip()}
         faults, values = [], {}
         for name, (default, pattern, fault) in VARIABLES.items():
-            values[name] = given.get(name, default)
+            values[name] = given.get(name, default).rstrip("/")
             if not re.fullmatch(pattern, values[name], re.ASCII | re.IGNORECASE):
                 faults.append(name + fault.format(values[name]))
                 values[name] = "nan"  # neither above nor below another threshold
@@ -189,15 +185,15 @@ class Settings:
         if always_below >= limit:
             faults.append(
                 f"MAX_CHARGE_THRESHOLD={limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD={always_below:g}"
-                f" (without a value they are {cls.limit:g} and {cls.always_below:g})"
+                " (without a value they are 85 and 65)"
             )
-        account = values["KAMEREON_ACCOUNT_ID"] or values["KAMERON_ACCOUNT_ID"]
+        account = values["KAMEREON_ACCOUNT_ID"] = values["KAMEREON_ACCOUNT_ID"] or values["KAMERON_ACCOUNT_ID"]
         if stored is not None:
             faults += [
                 f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
                 " https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py"
                 for name, place in KEYS.items()
-                if not values[name] and name.lower().replace("_", "-") not in stored
+                if not values[name] and pyze_name(name) not in stored
             ]
             # Without an account pyze looks for those of the person who has logged in
             if "gigya" not in stored or not (account or set(stored) & {"kamereon-account", "gigya-person-id"}):
@@ -205,12 +201,8 @@ class Settings:
         zone, zone_name = _zone(given.get("VEHICLE_TZ"), faults)
         if faults:
             raise ConfigError(*faults)
-        return cls(
-            zone, zone_name, limit=limit, always_below=always_below, predict_stop=values["PREDICT_STOP"] == "1",
-            vin=values["SPECIFIC_VIN"], account=account, notify_command=tuple(shlex.split(values["NOTIFY_COMMAND"])),
-            kamereon_key=values["KAMEREON_API_KEY"], kamereon_root=values["KAMEREON_ROOT_URL"].rstrip("/"),
-            gigya_key=values["GIGYA_API_KEY"], gigya_root=values["GIGYA_ROOT_URL"].rstrip("/"),
-        )  # fmt: skip
+        predict_stop, notify_command = values["PREDICT_STOP"] == "1", tuple(shlex.split(values["NOTIFY_COMMAND"]))
+        return cls(zone, zone_name, limit, always_below, predict_stop, notify_command, values)
 
 
 def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
@@ -254,8 +246,7 @@ def moment(text: object) -> datetime | None:
 class Report:
     """What the car last reported (renault.md 2); None for what it did not, or not usably.
 
-    level: state of charge, percent, 0 to 100. power: in units that differ from car to car, never decided on.
-    remaining: minutes to 100 %. made: when the car made this report.
+    level: percent, 0 to 100. remaining: minutes to 100 %. power: its unit differs, never decided on. made: by the car.
     """
 
     level: float | None = None
@@ -339,10 +330,7 @@ class Window(NamedTuple):
 
 
 class ChargeSettings(NamedTuple):
-    """What the car holds, or is to hold; None where that is not known, or not of the script's kind.
-
-    until: of mode DELAYED. asked: whether it has been asked to start.
-    """
+    """What the car holds, or is to hold; None where it is not known. until: of a delay. asked: to start."""
 
     mode: Mode | None = None
     window: Window | None = None
@@ -392,7 +380,6 @@ class Command(NamedTuple):
 
 
 # ---------------------------------------------------------------- the core: report, car-local time, settings
-
 
 class Action(Enum):
     """What should happen; its value is the line that says so, word for word the spec's."""
@@ -444,10 +431,9 @@ def target(
     action: Action, report: Report, held: ChargeSettings, local: datetime, left: timedelta | None,
     kcm: bool, deaf: bool, outright: bool,
 ) -> ChargeSettings:  # fmt: skip
-    """What the car is to hold.
+    """What the car is to hold; left: how long the charge is predicted to take, None without a prediction.
 
-    left: how long the charge is predicted to take, None without a prediction. kcm: it takes the app's calls; such a car
-    may be deaf to schedules, or need mode "always", outright, until it charges.
+    kcm: it takes the app's calls; it may be deaf to schedules, or need "always", outright, until it charges.
     """
     if action is Action.WAIT:
         return held
@@ -539,7 +525,6 @@ def status_line(report: Report, local: datetime, limit: float) -> str:
 
 # ---------------------------------------------------------------- the watch: does the car obey?
 
-
 DISOBEYS = {
     True: "does not charge though it should: check the cable, the charging station and the MyRenault app",
     False: "charges though it is blocked: unplug it, or stop it at the charging station",
@@ -549,9 +534,9 @@ DISOBEYS = {
 class Watch:
     """Whether the car does what it was told about charging, by its own later reports.
 
-    wish: True, it is to charge; False, it is not; None, nothing that its reports could show. again: how often it was
-    told again, in vain; stubborn: PATIENCE times and more. obeyed: a report has shown it doing as told, so what it does
-    later is someone else's doing. settled: it rests as told, or charges and its level has risen since.
+    wish: True, it is to charge; False, it is not; None: nothing that they could show. again: how often it was told again,
+    in vain; stubborn: PATIENCE times and more. obeyed: it did as told, what it does later is someone else's doing.
+    settled: it rests as told, or charges and its level has risen since.
     """
 
     def __init__(self, wish: bool | None) -> None:
@@ -567,10 +552,7 @@ class Watch:
         self.told, self._level, self._first = now, report.level or 0, None
 
     def disobeys(self, report: Report, now: datetime) -> bool:
-        """Whether a report, made OBEY after the car was told, shows the opposite: then it is to be told again.
-
-        Once a report, and once an hour when the car is stubborn.
-        """
+        """Whether a report, made OBEY after the car was told, shows the opposite: then it is to be told again."""
         if self.wish is None or self.told is None or report.level is None:
             return False
         made, charges = report.made or now, report.charges
@@ -703,7 +685,6 @@ class Forecast:
 
 # ---------------------------------------------------------------- the car in Renault's cloud
 
-
 EXPIRED = "the login has expired: run `pyze login` in another terminal, it is picked up from there"
 SECOND_FACTOR = "a second factor is pending: log in once in the MyRenault app or web site, then run `pyze login`"
 FORBIDDEN = "this car, contract or key may not do that: check the services in the MyRenault app, and the keys"
@@ -728,13 +709,6 @@ CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
     "err.tech": (CarError, "Renault's side has a technical fault: wait"),
     "err.func.privacy.on": (CarError, "privacy mode is on in the car: switch it off on the car's screen"),
 }
-NETWORK_FAULTS = {
-    "certificate": "its certificate was not accepted (TLS): check this machine's clock and network",
-    "SSL": "it does not speak TLS: check the address",
-    "timed out": f"no answer within {TIMEOUTS[1]} seconds",
-    "resol": "its name was not found (DNS): check the network",
-    "refused": "connection refused",
-}
 STATUS_CODES = {401: '"err.func.wired.unauthorized', 409: '"409001', 429: '"err.func.wired.overloaded'}
 
 
@@ -758,10 +732,9 @@ class Transport(HTTPAdapter):
         try:
             response = super().send(request, *args, **kwargs)
             content = response.content
-        except OSError as error:  # requests' exceptions, and a missing certificate file
-            # Its own text would show the account and the VIN
-            fault = next((fault for mark, fault in NETWORK_FAULTS.items() if mark in str(error)), "the connection broke")
-            raise CarError(f"Renault's cloud cannot be reached: {fault}") from None
+        except OSError as error:  # its own text would show the account and the VIN
+            fault = type(error).__name__  # ConnectTimeout, ReadTimeout, SSLError, ConnectionError, ...
+            raise CarError(f"Renault's cloud cannot be reached ({fault}): check the network, or wait") from None
         body: Any = None
         with contextlib.suppress(ValueError, RecursionError):  # not JSON: told below, by its status
             body = json.loads(content)
@@ -774,23 +747,17 @@ class Transport(HTTPAdapter):
 
 def _cloud_error(response: requests.Response, content: str, now: datetime) -> CarError:
     """Turn a bad answer into the error that says what to do; its text is not quoted, it may hold a secret."""
-    status = response.status_code
+    status, value, asked = response.status_code, response.headers.get("Retry-After", ""), timedelta(0)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):  # in seconds or as a date
+        asked = timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value) - now
     content = STATUS_CODES.get(status) or content.replace(" ", "")
     for code, (kind, text) in CLOUD_ERRORS.items():
         if f'"{code}' in content or f'"errorCode":{code}' in content:  # it may be nested in a text (renault.md 1)
             error = kind(f"{text} (HTTP {status}, {code})")
-            error.retry_after = _retry_after(response, now)
+            error.retry_after = min(max(asked, timedelta(0)), HOUR)
             return error
     fault = "refused" if '"error' in content else "answered with something else than data"
     return CarError(f"Renault's cloud {fault} (HTTP {status}): wait")
-
-
-def _retry_after(response: requests.Response, now: datetime) -> timedelta:
-    """The Retry-After header, in seconds or as a date; zero without one, or with one that can't be read."""
-    value, asked = response.headers.get("Retry-After", ""), timedelta(0)
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        asked = timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value) - now
-    return min(max(asked, timedelta(0)), HOUR)
 
 
 class Login(Dict[str, str]):
@@ -805,21 +772,18 @@ T = TypeVar("T")
 
 
 class Renault:
-    """One vehicle in Renault's cloud. The only class that knows pyze; every request to Renault is made here.
-
-    All that asks Renault may raise CarError, and `vehicle` ConfigError.
-    """
+    """One vehicle in Renault's cloud. The only class that knows pyze; what asks Renault is here and may raise CarError."""
 
     def __init__(
         self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Callable[[], datetime]
     ) -> None:
-        self._settings, self._read_stored, self._clock = settings, read_stored, clock
+        self._given, self._read_stored, self._clock = settings.given, read_stored, clock
         self._vehicle: Vehicle | None = None
         self._pyze: Any = None  # pyze's object for it
         self._login = Login(read_stored())
         self._jwt_until = clock()  # a stored JWT is another process's, judged by another clock
         os.environ.pop("KAMEREON_ACCOUNT_ID", None)  # pyze would take even an empty one, at every call (renault.md 4.4)
-        roots = [{"root_url": root} if root else {} for root in (settings.gigya_root, settings.kamereon_root)]
+        roots = [{"root_url": root} if root else {} for root in (self._given["GIGYA_ROOT_URL"], self._given["KAMEREON_ROOT_URL"])]
         gigya = Gigya(credentials=self._login, **roots[0])
         self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **roots[1])
         transport = Transport(clock)
@@ -884,8 +848,7 @@ class Renault:
         stored = self._read_stored()  # half written just now, it is empty
         names = ("gigya", "gigya-person-id", "gigya-api-key", "kamereon-api-key")
         self._login.update({name: stored[name] for name in names if name in stored})
-        keys = {"gigya-api-key": self._settings.gigya_key, "kamereon-api-key": self._settings.kamereon_key}
-        self._login.update({name: key for name, key in keys.items() if key})
+        self._login.update({pyze_name(name): self._given[name] for name in KEYS if self._given[name]})
 
     def _find(self) -> Vehicle:
         seen = []
@@ -898,18 +861,18 @@ class Renault:
                 words = (model.get("label"), model.get("code"), details.get("registrationNumber"), link["vin"])
                 name = " ".join(str(word) for word in words if word)
                 seen.append(name)
-                if self._settings.vin.upper() in ("", link["vin"].upper()):
+                if self._given["SPECIFIC_VIN"].upper() in ("", link["vin"].upper()):
                     return Vehicle(link["vin"], model.get("code", ""), name)
         if not seen:
             raise ConfigError("there is no vehicle in your account: check the MyRenault app and KAMEREON_ACCOUNT_ID")
-        raise ConfigError(f"SPECIFIC_VIN={self._settings.vin} is not among your vehicles; there are: {', '.join(seen)}")
+        raise ConfigError(f"SPECIFIC_VIN={self._given['SPECIFIC_VIN']} is not among your vehicles; there are: {', '.join(seen)}")
 
     def _accounts(self) -> Iterator[str]:
         # The account that is set, or pyze's choice and then the person's others
-        first = self._settings.account or self._login.get("kamereon-account")
+        first = self._given["KAMEREON_ACCOUNT_ID"] or self._login.get("kamereon-account")
         if first:
             yield first
-        if not self._settings.account:
+        if not self._given["KAMEREON_ACCOUNT_ID"]:
             accounts = self._authorized(lambda: [account["accountId"] for account in self._kamereon.get_accounts()])
             if not accounts:
                 raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
@@ -917,7 +880,6 @@ class Renault:
 
 
 # ---------------------------------------------------------------- the simulated car of --demo
-
 
 class SimulatedZoe:
     """A Zoe phase 1, its battery and its modem, with the methods of `Renault`; time passes for it in `advance` alone.
@@ -959,10 +921,8 @@ class SimulatedZoe:
             self.update()
 
     def update(self) -> None:
-        for arrival, call, attributes in list(self.on_the_way):
-            if arrival <= self.now:
-                self.on_the_way.remove((arrival, call, attributes))
-                self.obey(call, attributes)
+        while self.on_the_way and self.on_the_way[0][0] <= self.now:
+            self.obey(*self.on_the_way.pop(0)[1:])
         charging = self.may_charge() and self.level < 100
         if charging != self.charging or (charging and self.now >= self.next_report):
             self.charging = charging
@@ -996,7 +956,6 @@ Car = Union[Renault, SimulatedZoe]
 
 # ---------------------------------------------------------------- the owner's own charge mode and schedules
 
-
 def save_own(path: str, attributes: Mapping[str, Any], tell: Callable[[str], None]) -> Mapping[str, Any]:
     """Keep a charging-settings answer in a file of mode 0600, whole or not at all; returns what is kept."""
     held = ChargeSettings.from_attributes(attributes)
@@ -1027,12 +986,8 @@ def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None
 
 def own_schedules(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The schedules of a charging-settings answer that hold a window, without their empty days."""
-    entries = attributes.get("schedules")
-    filled = [
-        {name: value for name, value in entry.items() if value is not None}
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-    ]
+    entries = attributes.get("schedules") or []
+    filled = [dict(item for item in entry.items() if item[1] is not None) for entry in entries]
     return [entry for entry in filled if set(DAYS) & set(entry)]
 
 
@@ -1081,7 +1036,6 @@ def restore(
 
 # ---------------------------------------------------------------- the loop
 
-
 def say(line: str) -> None:
     """Print one line at once, for tmux, pipes and journald. Raises BrokenPipeError when nobody reads any more."""
     try:
@@ -1093,10 +1047,11 @@ def say(line: str) -> None:
 
 
 def notify(command: Sequence[str], message: str) -> None:
-    """Run the owner's command with a message as its last argument; whatever happens to it is one line."""
+    """Run the owner's command, if any, with a message as its last argument; whatever happens to it is one line."""
     quiet = subprocess.DEVNULL
     try:
-        subprocess.run([*command, message], stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_TIMEOUT, check=True)
+        if command:
+            subprocess.run([*command, message], stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_TIMEOUT, check=True)
     except (OSError, subprocess.SubprocessError):  # their texts would show the command, which may hold a secret
         say(f"NOTIFY_COMMAND failed, or did not end within {NOTIFY_TIMEOUT} seconds: try it by hand")
 
@@ -1104,8 +1059,7 @@ def notify(command: Sequence[str], message: str) -> None:
 class Controller:
     """Asks the car, lets the core decide and tells the car what is not known to be so.
 
-    clock: returns the time, aware. tell takes a line for the owner, alert a message for the notify command. state: the
-    folder for the owner's own charge settings; None: they are not kept.
+    tell takes a line for the owner, alert a message. state: the folder for the owner's own charge settings, if any.
     """
 
     def __init__(
@@ -1155,28 +1109,22 @@ class Controller:
         except (ConfigError, BrokenPipeError):
             raise
         except CarError as error:
-            self._failed(error, last)
+            fault = error
         except Exception as error:  # noqa: BLE001 - nobody foresaw it: it is told, and the car is not left alone
             where = traceback.extract_tb(error.__traceback__)[-1]
-            fault = f"{type(error).__name__} in {where.name}, line {where.lineno}"
-            self._failed(CarError(f"an error in this script, {fault}: please report it"), last)
-        return False
-
-    def _failed(self, fault: CarError, last: bool) -> None:
-        """Say what failed and when the next try is; where only commands are refused, in 10 minutes at the latest."""
+            what = f"{type(error).__name__} in {where.name}, line {where.lineno}"
+            fault = CarError(f"an error in this script, {what}: please report it")
         patient = isinstance(fault, (QuotaError, LoginError))
         self._refused = self._refused + 1 if patient or self._sending else 0
-        longest = 2 if self._sending else 3
+        longest = 2 if self._sending else 3  # where only commands are refused, the car is still read every 10 minutes
         self.wait = max(POLL_INTERVAL * min(max(self._refused, 1), longest), fault.retry_after)
-        line = f"{self._local():%H:%M:%S} {fault}"
-        if patient:
-            line += f"; {self.left_with()}"
-        if not last:
-            line += f"; next try in {math.ceil(self.wait / MINUTE)} minutes"
-        self.tell(line)
+        left = f"; {self.left_with()}" if patient else ""
+        then = "" if last else f"; next try in {math.ceil(self.wait / MINUTE)} minutes"
+        self.tell(f"{self._local():%H:%M:%S} {fault}{left}{then}")
         silent = self.clock() - self._answered >= HOUR
         self._occasion("login", isinstance(fault, LoginError), str(fault))
         self._occasion("cloud", silent, f"Renault's cloud has been out of reach for an hour: {fault}")
+        return False
 
     def poll(self) -> None:
         """The way of a poll, as drawn at the top of this file. Raises CarError, ConfigError."""
@@ -1209,10 +1157,7 @@ class Controller:
             forecast.told(watch.wish, self.clock())
 
     def _first_look(self, vehicle: Vehicle) -> ChargeSettings:
-        """Ask what the car holds, and keep what is the owner's own before the first command goes out.
-
-        While nothing is kept, a poll that can't read it fails, SETTINGS_TRIES times; then nothing can be kept.
-        """
+        """Ask what the car holds, and keep what is the owner's own before the first command goes out."""
         path = os.path.join(self.state, f"{vehicle.vin}.json") if self.state and not self.dry_run else ""
         own = read_own(path, self.tell) if path else {}
         attributes: Mapping[str, Any] = {}
@@ -1221,7 +1166,7 @@ class Controller:
         except CarError as error:
             self._unread += 1
             if isinstance(error, (QuotaError, LoginError)) or (own is None and self._unread <= SETTINGS_TRIES):
-                raise
+                raise  # the next poll may still get it
             self.tell(f"what the car holds is unknown: {error}")
         limits = f"always charging below {self.settings.always_below:g} %, blocking at {self.settings.limit:g} %"
         dry = ", dry run: nothing is written to the car" if self.dry_run else ""
@@ -1307,11 +1252,7 @@ def hold(args: argparse.Namespace) -> int:
         print(f"chargeto: others may read your login: chmod 600 {path}", file=sys.stderr)
     state = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "chargeto")
     car = Renault(settings, lambda: Renault.stored(path), utc_now)
-
-    def alert(message: str) -> None:
-        if settings.notify_command:
-            notify(settings.notify_command, message)
-
+    alert = functools.partial(notify, settings.notify_command)
     controller = Controller(settings, car, utc_now, say, alert, args.dry_run, state)
     try:
         if args.restore:
