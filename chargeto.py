@@ -28,12 +28,12 @@ Log in once with `pyze login`. Exit status 2: usage, configuration or login."""
 
 # How it holds the car, in three mechanisms; the sections come in the order of a poll (Controller.poll):
 #   battery-status -> Report -> decide -> Action -> target -> commands -> send; Watch looks on, Forecast looks ahead.
-# 1. What is not known is told anew (_send, _judge): a part of what the car holds is unknown before a command that changes
-#    it goes out, known when the cloud has accepted it; and all of it is unknown when the car is to do something else.
+# 1. What is not known is told anew (_send, _judge): a part of what the car holds is unknown before a command changes it
+#    and known when the cloud has accepted that; all of it is unknown when the car is to do something else.
 # 2. The car's own report is the judge (Watch): one that was made 10 minutes after the car was told, and shows the
 #    opposite, makes everything unknown again: three times, then once an hour, and the owner hears of it.
-# 3. The window in the car ends by itself (rolling_window), so a lockout or a dead machine costs what is left of it. Mode
-#    "always" does not: below the lower threshold, and for a phase 2 car that had to be started outright.
+# 3. The window in the car ends by itself (rolling_window): a lockout or a dead machine costs what is left of it. Mode
+#    "always" does not end: below the lower threshold, and for a phase 2 car that had to be started outright.
 # renault.md: our notes on Renault's cloud, by section. RA#n: issues of github.com/hacf-fr/renault-api.
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import functools
 import json
 import logging
 import math
@@ -57,7 +56,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Sequence, TypeVar, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar, Union
 
 try:
     import dateutil.parser
@@ -75,6 +74,7 @@ except KeyboardInterrupt:  # loading takes a moment
     raise SystemExit("stopped: the car is as it was found") from None
 
 __version__ = "2.0.0"
+T = TypeVar("T")
 
 POLL_INTERVAL = timedelta(minutes=5)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -105,7 +105,6 @@ SAYS_NOTHING = (0.3, -1.1)  # 0.3 is sent while charging too (RA#550); a ZE40 is
 
 
 # ---------------------------------------------------------------- errors
-
 class ConfigError(Exception):
     """The owner must change something before it can run: one line for each of its args, exit status 2."""
 
@@ -129,9 +128,8 @@ class QuotaError(CarError):
 
 
 # ---------------------------------------------------------------- configuration
-
 PERCENT = r"100(\.0*)?|\d\d?(\.\d*)?", "={} is not a number from 0 to 100: give percent, for example 80"
-SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it again"  # it stands in headers, addresses
+SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it again"
 HOST = r"[a-z\d]([a-z\d.-]*[a-z\d])?|\[::1\]"
 SERVER = (
     rf"((https://({HOST})|http://(localhost|127\.[\d.]+|\[::1\]))(:\d{{2,5}})?(/[\w./-]*)?)?",
@@ -151,12 +149,10 @@ VARIABLES = {
     "GIGYA_ROOT_URL": ("", *SERVER),
     "NOTIFY_COMMAND": ("", r"""([^'"\\]|'[^']*'|"[^"\\]*")*""", " has a quote without its other half, or a backslash"),
 }
-KEYS = {"KAMEREON_API_KEY": "KAMEREON_APIKEY", "GIGYA_API_KEY": "GIGYA_KEY_EU"}  # and their names in renault-api
-
-
-def pyze_name(variable: str) -> str:
-    """Under which name pyze stores what a variable sets."""
-    return variable.lower().replace("_", "-")
+# Renault's API keys: as pyze has them stored, and where renault-api has them
+KEYS = {
+    "KAMEREON_API_KEY": ("kamereon-api-key", "KAMEREON_APIKEY"), "GIGYA_API_KEY": ("gigya-api-key", "GIGYA_KEY_EU"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,27 +169,25 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], stored: Mapping[str, str] | None) -> Settings:
-        """Read the environment; `stored`: by pyze, None when no login is needed. Raises ConfigError, all faults at once."""
+        """Read the environment; `stored`: by pyze, None: no login is needed. Raises ConfigError, all faults at once."""
         given = {name: value.strip() for name, value in env.items() if value.strip()}
         faults, values = [], {}
         for name, (default, pattern, fault) in VARIABLES.items():
-            values[name] = given.get(name, default).rstrip("/")
+            values[name] = given.get(name, default)
             if not re.fullmatch(pattern, values[name], re.ASCII | re.IGNORECASE):
                 faults.append(name + fault.format(values[name]))
                 values[name] = "nan"  # neither above nor below another threshold
         limit, always_below = float(values["MAX_CHARGE_THRESHOLD"]), float(values["ALWAYS_CHARGE_AT_THRESHOLD"])
         if always_below >= limit:
-            faults.append(
-                f"MAX_CHARGE_THRESHOLD={limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD={always_below:g}"
-                " (without a value they are 85 and 65)"
-            )
+            both = f"MAX_CHARGE_THRESHOLD={limit:g} must be above ALWAYS_CHARGE_AT_THRESHOLD={always_below:g}"
+            faults.append(f"{both} (without a value they are 85 and 65)")
         account = values["KAMEREON_ACCOUNT_ID"] = values["KAMEREON_ACCOUNT_ID"] or values["KAMERON_ACCOUNT_ID"]
         if stored is not None:
             faults += [
                 f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
                 " https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py"
-                for name, place in KEYS.items()
-                if not values[name] and pyze_name(name) not in stored
+                for name, (stored_name, place) in KEYS.items()
+                if not values[name] and stored_name not in stored
             ]
             # Without an account pyze looks for those of the person who has logged in
             if "gigya" not in stored or not (account or set(stored) & {"kamereon-account", "gigya-person-id"}):
@@ -220,7 +214,6 @@ def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
 
 
 # ---------------------------------------------------------------- the model: vehicle, report, charge settings, command
-
 KCM_MODELS = ("X102VE", "XCB1VE")  # Zoe phase 2, Megane: they take the phone app's calls, every other model pyze's
 OWN_LIMIT = ("R5E1VE", "A4E1VE", "A5E1AE", "XCB1SE")  # these hold a limit that is set in the app
 
@@ -349,9 +342,6 @@ class ChargeSettings(NamedTuple):
         return ChargeSettings(*(mine if mine == its else None for mine, its in zip(self, other)))  # type: ignore[arg-type]
 
 
-UNKNOWN = ChargeSettings()
-
-
 class Call(Enum):
     """What a car can be told: the place below an account's kamereon/ and the type of the body (renault.md 3).
 
@@ -366,7 +356,9 @@ class Call(Enum):
     KCM_START = ("kcm/v1/vehicles/{}/charge/start", "ChargingStart")
 
 
+UNKNOWN = ChargeSettings()
 START = {"action": "start"}
+ALWAYS_LINE = "setting charge mode to always"
 MODE_ACTIONS = {Mode.ALWAYS: "always_charging", Mode.SCHEDULED: "schedule_mode"}  # "always" is refused (renault.md 3)
 
 
@@ -380,7 +372,6 @@ class Command(NamedTuple):
 
 
 # ---------------------------------------------------------------- the core: report, car-local time, settings
-
 class Action(Enum):
     """What should happen; its value is the line that says so, word for word the spec's."""
 
@@ -399,13 +390,6 @@ def decide(report: Report, settings: Settings) -> Action:
     if report.level >= settings.limit:
         return Action.BLOCK
     return Action.WINDOW if report.plugged_in else Action.WAIT
-
-
-def reason(action: Action, report: Report, limit: float) -> str:
-    """The line that says what should happen; a stop below the limit was predicted."""
-    line = action.value.format(report.level)
-    predicted = action is Action.BLOCK and (report.level or 0) < limit
-    return f"{line} (predicted: {limit:g} % when the car obeys)" if predicted else line
 
 
 def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
@@ -448,9 +432,6 @@ def target(
     if action is Action.ALWAYS or (kcm and outright):
         return ChargeSettings(Mode.ALWAYS, asked=start)
     return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left), asked=start)
-
-
-ALWAYS_LINE = "setting charge mode to always"
 
 
 def schedule_command(call: Call, window: Window, action: Action, holds: ChargeSettings) -> Command:
@@ -524,7 +505,6 @@ def status_line(report: Report, local: datetime, limit: float) -> str:
 
 
 # ---------------------------------------------------------------- the watch: does the car obey?
-
 DISOBEYS = {
     True: "does not charge though it should: check the cable, the charging station and the MyRenault app",
     False: "charges though it is blocked: unplug it, or stop it at the charging station",
@@ -534,9 +514,9 @@ DISOBEYS = {
 class Watch:
     """Whether the car does what it was told about charging, by its own later reports.
 
-    wish: True, it is to charge; False, it is not; None: nothing that they could show. again: how often it was told again,
-    in vain; stubborn: PATIENCE times and more. obeyed: it did as told, what it does later is someone else's doing.
-    settled: it rests as told, or charges and its level has risen since.
+    wish: True, it is to charge; False, it is not; None: nothing that they could show. again: how often it was told
+    again, in vain; stubborn: PATIENCE times and more. obeyed: it did as told, what it does later is someone else's
+    doing. settled: it rests as told, or charges and its level has risen since.
     """
 
     def __init__(self, wish: bool | None) -> None:
@@ -581,7 +561,6 @@ class Watch:
 
 
 # ---------------------------------------------------------------- the forecast: where will the charge be? PREDICT_STOP
-
 IMAGINED_DELAYS = [timedelta(minutes=7)] * 2  # one lucky sample must not decide
 MOST_STOPS, CHARGE_LASTS = 2, timedelta(hours=12)  # so many in one charge
 SHORTEST_PUSH, SHORTEST_PUSH_POINTS = timedelta(minutes=20), 5  # a shorter one can't be stopped in time
@@ -684,7 +663,6 @@ class Forecast:
 
 
 # ---------------------------------------------------------------- the car in Renault's cloud
-
 EXPIRED = "the login has expired: run `pyze login` in another terminal, it is picked up from there"
 SECOND_FACTOR = "a second factor is pending: log in once in the MyRenault app or web site, then run `pyze login`"
 FORBIDDEN = "this car, contract or key may not do that: check the services in the MyRenault app, and the keys"
@@ -768,11 +746,8 @@ class Login(Dict[str, str]):
         super().__setitem__(name, value[0] if isinstance(value, tuple) else value)
 
 
-T = TypeVar("T")
-
-
 class Renault:
-    """One vehicle in Renault's cloud. The only class that knows pyze; what asks Renault is here and may raise CarError."""
+    """One vehicle in Renault's cloud. The only class that knows pyze; what asks Renault may raise CarError."""
 
     def __init__(
         self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Callable[[], datetime]
@@ -783,7 +758,7 @@ class Renault:
         self._login = Login(read_stored())
         self._jwt_until = clock()  # a stored JWT is another process's, judged by another clock
         os.environ.pop("KAMEREON_ACCOUNT_ID", None)  # pyze would take even an empty one, at every call (renault.md 4.4)
-        roots = [{"root_url": root} if root else {} for root in (self._given["GIGYA_ROOT_URL"], self._given["KAMEREON_ROOT_URL"])]
+        roots = [{"root_url": root.rstrip("/")} if root else {} for root in (self._given["GIGYA_ROOT_URL"], self._given["KAMEREON_ROOT_URL"])]
         gigya = Gigya(credentials=self._login, **roots[0])
         self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **roots[1])
         transport = Transport(clock)
@@ -794,20 +769,15 @@ class Renault:
     @staticmethod
     def stored(path: str) -> dict[str, str]:
         """What pyze has stored in a file, by its names; empty without a login, or with one that can't be read."""
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-            with open(path, encoding="utf-8") as file:
-                return {name: entry["token"] for name, entry in json.load(file).items()}
+        unreadable = contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError)
+        with unreadable, open(path, encoding="utf-8") as file:
+            return {name: entry["token"] for name, entry in json.load(file).items()}
         return {}
 
     def vehicle(self) -> Vehicle:
-        """Find the account and the vehicle, once. Raises ConfigError when there is none that can be used."""
+        """The vehicle, found once. Raises ConfigError when there is none that can be used."""
         if self._vehicle is None:
             self._vehicle = self._find()
-            if self._vehicle.model in OWN_LIMIT:
-                raise ConfigError(
-                    f"the {self._vehicle.name} holds a charge limit of its own, set it in the MyRenault app: it takes no"
-                    " commands from here (for another vehicle set SPECIFIC_VIN)"
-                )
             self._pyze = PyzeVehicle(self._vehicle.vin, self._kamereon)
         return self._vehicle
 
@@ -845,13 +815,13 @@ class Renault:
 
     def _read_login(self) -> None:
         """Take over a new `pyze login`; the keys in the environment win."""
-        stored = self._read_stored()  # half written just now, it is empty
         names = ("gigya", "gigya-person-id", "gigya-api-key", "kamereon-api-key")
-        self._login.update({name: stored[name] for name in names if name in stored})
-        self._login.update({pyze_name(name): self._given[name] for name in KEYS if self._given[name]})
+        fresh = self._read_stored()  # half written just now, it is empty
+        self._login.update({name: fresh[name] for name in names if name in fresh})
+        self._login.update({stored: self._given[name] for name, (stored, _) in KEYS.items() if self._given[name]})
 
     def _find(self) -> Vehicle:
-        seen = []
+        wanted, seen = self._given["SPECIFIC_VIN"], []
         for account in self._accounts():
             self._login["kamereon-account"] = account  # from now on the one that pyze asks
             Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
@@ -859,28 +829,28 @@ class Renault:
                 details = link.get("vehicleDetails") or {}  # it and what is in it may be missing
                 model = details.get("model") or {}
                 words = (model.get("label"), model.get("code"), details.get("registrationNumber"), link["vin"])
-                name = " ".join(str(word) for word in words if word)
-                seen.append(name)
-                if self._given["SPECIFIC_VIN"].upper() in ("", link["vin"].upper()):
-                    return Vehicle(link["vin"], model.get("code", ""), name)
+                seen.append(" ".join(str(word) for word in words if word))
+                if wanted.upper() not in ("", link["vin"].upper()):
+                    continue
+                if model.get("code") in OWN_LIMIT:
+                    fault = "has a charge limit of its own, set it in the MyRenault app: it takes no commands from here"
+                    raise ConfigError(f"the {seen[-1]} {fault} (for another vehicle set SPECIFIC_VIN)")
+                return Vehicle(link["vin"], model.get("code", ""), seen[-1])
         if not seen:
             raise ConfigError("there is no vehicle in your account: check the MyRenault app and KAMEREON_ACCOUNT_ID")
-        raise ConfigError(f"SPECIFIC_VIN={self._given['SPECIFIC_VIN']} is not among your vehicles; there are: {', '.join(seen)}")
+        raise ConfigError(f"SPECIFIC_VIN={wanted} is not among your vehicles; there are: {', '.join(seen)}")
 
-    def _accounts(self) -> Iterator[str]:
-        # The account that is set, or pyze's choice and then the person's others
-        first = self._given["KAMEREON_ACCOUNT_ID"] or self._login.get("kamereon-account")
-        if first:
-            yield first
-        if not self._given["KAMEREON_ACCOUNT_ID"]:
-            accounts = self._authorized(lambda: [account["accountId"] for account in self._kamereon.get_accounts()])
-            if not accounts:
-                raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
-            yield from (account for account in accounts if account != first)
+    def _accounts(self) -> list[str]:
+        # The account that is set, or the person's, pyze's choice first: it may be one without a vehicle
+        if self._given["KAMEREON_ACCOUNT_ID"]:
+            return [self._given["KAMEREON_ACCOUNT_ID"]]
+        accounts = self._authorized(lambda: [account["accountId"] for account in self._kamereon.get_accounts()])
+        if not accounts:
+            raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
+        return sorted(accounts, key=lambda account: bool(account != self._login.get("kamereon-account")))
 
 
 # ---------------------------------------------------------------- the simulated car of --demo
-
 class SimulatedZoe:
     """A Zoe phase 1, its battery and its modem, with the methods of `Renault`; time passes for it in `advance` alone.
 
@@ -888,13 +858,11 @@ class SimulatedZoe:
     changes nothing, its mode or window has it charge anyway. It reports every `report_every` while it charges.
     """
 
-    delay = timedelta(minutes=5)
-    report_every = timedelta(minutes=10)
+    delay, report_every = timedelta(minutes=5), timedelta(minutes=10)
+    level, power, capacity = 60.0, 11.0, 52.0
 
-    def __init__(self, local: datetime, level: float = 60.0, power: float = 11.0, capacity: float = 52.0) -> None:
-        self.now, self.zone = local.astimezone(timezone.utc), local.tzinfo
-        self.level, self.power, self.capacity = level, power, capacity
-        self.charging = False
+    def __init__(self, local: datetime) -> None:
+        self.now, self.zone, self.charging = local.astimezone(timezone.utc), local.tzinfo, False
         self.settings: dict[str, Any] = {"mode": "scheduled", "schedules": []}
         self.on_the_way: list[tuple[datetime, Call, Mapping[str, Any]]] = []
         self.report()
@@ -955,7 +923,6 @@ Car = Union[Renault, SimulatedZoe]
 
 
 # ---------------------------------------------------------------- the owner's own charge mode and schedules
-
 def save_own(path: str, attributes: Mapping[str, Any], tell: Callable[[str], None]) -> Mapping[str, Any]:
     """Keep a charging-settings answer in a file of mode 0600, whole or not at all; returns what is kept."""
     held = ChargeSettings.from_attributes(attributes)
@@ -1035,7 +1002,6 @@ def restore(
 
 
 # ---------------------------------------------------------------- the loop
-
 def say(line: str) -> None:
     """Print one line at once, for tmux, pipes and journald. Raises BrokenPipeError when nobody reads any more."""
     try:
@@ -1046,12 +1012,12 @@ def say(line: str) -> None:
         return  # the disk is full or the terminal gone: no reason to leave the car alone
 
 
-def notify(command: Sequence[str], message: str) -> None:
+def notify(settings: Settings, message: str) -> None:
     """Run the owner's command, if any, with a message as its last argument; whatever happens to it is one line."""
-    quiet = subprocess.DEVNULL
+    command, quiet = [*settings.notify_command, message], subprocess.DEVNULL
     try:
-        if command:
-            subprocess.run([*command, message], stdin=quiet, stdout=quiet, stderr=quiet, timeout=NOTIFY_TIMEOUT, check=True)
+        if settings.notify_command:
+            subprocess.run(command, timeout=NOTIFY_TIMEOUT, check=True, stdin=quiet, stdout=quiet, stderr=quiet)
     except (OSError, subprocess.SubprocessError):  # their texts would show the command, which may hold a secret
         say(f"NOTIFY_COMMAND failed, or did not end within {NOTIFY_TIMEOUT} seconds: try it by hand")
 
@@ -1082,10 +1048,9 @@ class Controller:
         """Poll until `sleep`, which takes seconds, returns something true. Raises ConfigError, KeyboardInterrupt."""
         while True:
             began = self.clock()
-            if not self.try_poll():
-                began = self.clock()  # what Renault asks for counts from its refusal
-            left = began + self.wait - self.clock()  # a clock that is set must not stretch it
-            if sleep(min(max(left, timedelta(0)), self.wait).total_seconds()):
+            self.try_poll()
+            took = min(max(self.clock() - began, timedelta(0)), self.wait)  # however its clock was set
+            if sleep((self.wait - took).total_seconds()):
                 return
 
     def left_with(self) -> str:
@@ -1135,8 +1100,9 @@ class Controller:
         self._answered = now
         forecast.see(report, held.window is not None and not held.window.open_at(local))
         self.tell(status_line(report, local, settings.limit) + forecast.words(now))
-        action = forecast.adjust(decide(report, settings), report, now)
-        self.tell(reason(action, report, settings.limit))
+        decided = decide(report, settings)
+        action = forecast.adjust(decided, report, now)
+        self.tell(action.value.format(report.level) + ("" if action is decided else " (predicted)"))
         watch, held = self._judge(action, report, held)
         kcm, outright = vehicle.model in KCM_MODELS, self.deaf or watch.again >= OUTRIGHT_AFTER
         left = forecast.left(forecast.level(now))
@@ -1149,7 +1115,8 @@ class Controller:
         if action is Action.WINDOW:
             self.wait = min(max(forecast.stop_in(now), SOONEST_POLL), POLL_INTERVAL)
         self._occasions -= {"login", "cloud"}
-        self._occasion("low", action is Action.ALWAYS and report.plug == 0, f"battery low at {report.level:g} % and not plugged in")
+        low = action is Action.ALWAYS and report.plug == UNPLUGGED
+        self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
         if watch.told is None and not self.dry_run:
             blocked = bool(commands) and action is Action.BLOCK and report.plugged_in and not watch.again
             self._occasion("blocked", blocked, f"charging was blocked at {report.level:g} %")
@@ -1214,7 +1181,6 @@ class Controller:
 
 
 # ---------------------------------------------------------------- the command line
-
 USAGE = "chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version"
 DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -1252,8 +1218,7 @@ def hold(args: argparse.Namespace) -> int:
         print(f"chargeto: others may read your login: chmod 600 {path}", file=sys.stderr)
     state = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "chargeto")
     car = Renault(settings, lambda: Renault.stored(path), utc_now)
-    alert = functools.partial(notify, settings.notify_command)
-    controller = Controller(settings, car, utc_now, say, alert, args.dry_run, state)
+    controller = Controller(settings, car, utc_now, say, lambda message: notify(settings, message), args.dry_run, state)
     try:
         if args.restore:
             return restore(car, state, args.dry_run, time.sleep, say)

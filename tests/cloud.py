@@ -61,7 +61,8 @@ class Zoe(chargeto.SimulatedZoe):
         self.plugged, self.powered, self.until = True, True, local
         self.draw_delay, self.draw_interval, self.idle_report_every = delay, report_every, idle_report_every
         self.model, self.deaf = model, deaf
-        super().__init__(local, level, power, capacity)
+        self.level, self.power, self.capacity = level, power, capacity
+        super().__init__(local)
         night = {"startTime": "T02:00Z", "duration": 240}
         self.settings["schedules"] = [{"id": 1, "activated": True, **{day: dict(night) for day in chargeto.DAYS}}]
         self.update()
