@@ -83,6 +83,7 @@ PATIENCE = 3  # times a car that does not obey is told again; then once an hour,
 OUTRIGHT_AFTER = 2  # times a phase 2 car is told again to charge by its window; then by mode "always"
 WINDOW_MINUTES = 45  # 30 minutes ahead of the quarter hour that has begun; schedules start on these (renault.md 3)
 BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
+SOONEST_POLL = timedelta(seconds=30)  # between two regular ones, when the car must be told to stop
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 SETTINGS_TRIES = 3  # polls that fail rather than begin without knowing the owner's own charge settings
 RESTORE_TRIES = 6  # looks, a minute apart
@@ -130,11 +131,8 @@ class QuotaError(CarError):
 # ---------------------------------------------------------------- configuration
 PERCENT = r"100(\.0*)?|\d\d?(\.\d*)?", "={} is not a number from 0 to 100: give percent, for example 80"
 SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it again"
-HOST = r"[a-z\d]([a-z\d.-]*[a-z\d])?|\[::1\]"
-SERVER = (
-    rf"((https://({HOST})|http://(localhost|127\.[\d.]+|\[::1\]))(:\d{{2,5}})?(/[\w./-]*)?)?",
-    " must be https://HOST (http:// only for a server on this machine: logins go there)",
-)
+HOST = r"https://[a-z\d]([a-z\d.-]*[a-z\d])?|https?://(localhost|127\.[\d.]+|\[::1\])"
+SERVER = rf"(({HOST})(:\d{{2,5}})?(/[\w./-]*)?)?", " must be https://HOST (http:// only for a server on this machine)"
 # Variable: its default, how a value looks, and what is told of one that looks otherwise; secret ones are not shown
 VARIABLES = {
     "MAX_CHARGE_THRESHOLD": ("85", *PERCENT),
@@ -149,10 +147,7 @@ VARIABLES = {
     "GIGYA_ROOT_URL": ("", *SERVER),
     "NOTIFY_COMMAND": ("", r"""([^'"\\]|'[^']*'|"[^"\\]*")*""", " has a quote without its other half, or a backslash"),
 }
-# Renault's API keys: as pyze has them stored, and where renault-api has them
-KEYS = {
-    "KAMEREON_API_KEY": ("kamereon-api-key", "KAMEREON_APIKEY"), "GIGYA_API_KEY": ("gigya-api-key", "GIGYA_KEY_EU"),
-}  # fmt: skip
+KEYS = {"kamereon-api-key": "KAMEREON_APIKEY", "gigya-api-key": "GIGYA_KEY_EU"}  # as pyze and as renault-api name them
 
 
 @dataclass(frozen=True)
@@ -161,8 +156,8 @@ class Settings:
 
     zone: tzinfo
     zone_name: str
-    limit: float
-    always_below: float
+    limit: float = 85.0
+    always_below: float = 65.0
     predict_stop: bool = False
     notify_command: tuple[str, ...] = field(default=(), repr=False)
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -183,12 +178,11 @@ class Settings:
             faults.append(f"{both} (without a value they are 85 and 65)")
         account = values["KAMEREON_ACCOUNT_ID"] = values["KAMEREON_ACCOUNT_ID"] or values["KAMERON_ACCOUNT_ID"]
         if stored is not None:
-            faults += [
-                f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
-                " https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py"
-                for name, (stored_name, place) in KEYS.items()
-                if not values[name] and stored_name not in stored
-            ]
+            for key, place in KEYS.items():
+                name = key.upper().replace("-", "_")
+                if not values[name] and key not in stored:
+                    fault = f"{name} is not set and pyze has none stored: the key, the same for everyone, is {place} in"
+                    faults.append(f"{fault} https://github.com/hacf-fr/renault-api/blob/main/src/renault_api/const.py")
             # Without an account pyze looks for those of the person who has logged in
             if "gigya" not in stored or not (account or set(stored) & {"kamereon-account", "gigya-person-id"}):
                 faults.append("not logged in, or the login cannot be read: run `pyze login`, then start again")
@@ -434,19 +428,18 @@ def target(
     return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left), asked=start)
 
 
-def schedule_command(call: Call, window: Window, action: Action, holds: ChargeSettings) -> Command:
+def schedule_command(call: Call, window: Window, holds: ChargeSettings) -> Command:
     """The command that sends a window, with its line word for word the spec's."""
-    why = " (to blocking charging)" if action is Action.BLOCK else ""
-    line = f"scheduling on {window.day} @ T{window.clock()}Z for {window.duration} minutes{why}"
+    line = f"scheduling on {window.day} @ T{window.clock()}Z for {window.duration} minutes"
     return Command(call, {"schedules": window.to_schedules()}, line, holds)
 
 
-def kca_commands(wanted: ChargeSettings, held: ChargeSettings, action: Action, report: Report) -> list[Command]:
+def kca_commands(wanted: ChargeSettings, held: ChargeSettings, report: Report) -> list[Command]:
     """What is still to be sent by pyze's calls. Schedule mode goes without a line, as in the spec's sample."""
     commands = []
     if wanted.window and wanted.window != held.window:
         held = held._replace(window=wanted.window)
-        commands.append(schedule_command(Call.SCHEDULES, wanted.window, action, held))
+        commands.append(schedule_command(Call.SCHEDULES, wanted.window, held))
     if wanted.mode and wanted.mode is not held.mode:
         held = held._replace(mode=wanted.mode)
         line = ALWAYS_LINE if wanted.mode is Mode.ALWAYS else ""
@@ -457,16 +450,16 @@ def kca_commands(wanted: ChargeSettings, held: ChargeSettings, action: Action, r
     return commands
 
 
-def kcm_commands(wanted: ChargeSettings, held: ChargeSettings, action: Action, _: Report) -> list[Command]:
+def kcm_commands(wanted: ChargeSettings, held: ChargeSettings, _: Report) -> list[Command]:
     """What is still to be sent by the app's calls: one sets mode and window together, and a window starts the car."""
     if wanted.mode is Mode.ALWAYS and (held.mode is not Mode.ALWAYS or (wanted.asked and not held.asked)):
         return [Command(Call.KCM_START, START, ALWAYS_LINE, ChargeSettings(Mode.ALWAYS, asked=True))]
     if wanted.until and wanted.until != held.until:
-        line = f"delaying the charge to {wanted.until:%A %H:%M} (to blocking charging)"
+        line = f"delaying the charge to {wanted.until:%A %H:%M}"
         at = f"{wanted.until.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
         return [Command(Call.KCM_START, {**START, "startDateTime": at}, line, wanted)]
     if wanted.window and (wanted.mode, wanted.window) != (held.mode, held.window):
-        return [schedule_command(Call.KCM_SCHEDULES, wanted.window, action, wanted._replace(asked=None))]
+        return [schedule_command(Call.KCM_SCHEDULES, wanted.window, wanted._replace(asked=None))]
     return []
 
 
@@ -561,54 +554,45 @@ class Watch:
 
 
 # ---------------------------------------------------------------- the forecast: where will the charge be? PREDICT_STOP
-IMAGINED_DELAYS = [timedelta(minutes=7)] * 2  # one lucky sample must not decide
-MOST_STOPS, CHARGE_LASTS = 2, timedelta(hours=12)  # so many in one charge
-SHORTEST_PUSH, SHORTEST_PUSH_POINTS = timedelta(minutes=20), 5  # a shorter one can't be stopped in time
-SOONEST_POLL = timedelta(seconds=30)
-
-
 class Forecast:
-    """What this charge has shown: its rate, how long the car takes to obey, when it was stopped."""
+    """Where a charge is between the car's reports, when to stop it, and what to take up again."""
 
     def __init__(self, settings: Settings) -> None:
-        self.on, self.limit, self.always_below = settings.predict_stop, settings.limit, settings.always_below
-        self.blocked = False
+        self.settings, self.blocked = settings, False
         self.stops: list[datetime] = []
-        self._delays: list[timedelta] = []
+        self._delays = [timedelta(minutes=7)] * 2  # to obey; two imagined ones, since one lucky sample must not decide
         self._told: tuple[bool, datetime] | None = None  # to charge or not, and not yet followed
-        self._charges: bool | None = None  # by the last report
+        self._report = Report()
         self._reports: list[tuple[datetime, float]] = []  # time and level, while it charges without a break
         self._rate: float | None = None  # points of state of charge a minute
 
     def told(self, charge: bool | None, now: datetime) -> None:
         """The cloud has accepted that the car is to charge, or to stop; None: neither."""
-        self._told = None if charge is None or charge is self._charges else (charge, now)
+        self._told = None if charge is None or charge is self._report.charges else (charge, now)
 
     def see(self, report: Report, ended: bool) -> None:
         """Learn from a report. ended: the window that the car holds is over, so it may have stopped by itself."""
-        made, self._charges = report.made, report.charges
+        self._report = report
         if not report.plugged_in:
             self._told, self._rate = None, None
-        if self._told and made and self._told[0] is report.charges and made >= self._told[1]:
-            if made - self._told[1] <= 2 * OBEY and (report.charges or not ended):
-                self._delays.append(made - self._told[1])
+        if self._told and report.made and self._told[0] is report.charges and report.made >= self._told[1]:
+            if report.made - self._told[1] <= 2 * OBEY and (report.charges or not ended):
+                self._delays = [*self._delays[-6:], report.made - self._told[1]]
             self._told = None
-        if not report.charges or made is None or report.level is None:
+        if not report.charges or report.made is None or report.level is None:
             self._reports = []
-        elif not self._reports or made > self._reports[-1][0]:
-            self._reports = [*self._reports[-3:], (made, report.level)]
+        elif not self._reports or report.made > self._reports[-1][0]:
+            self._reports = [*self._reports[-3:], (report.made, report.level)]
             self._learn_rate(report.level, report.remaining)
 
     def _learn_rate(self, level: float, remaining: float | None) -> None:
-        """By the last reports, since a battery charges slower near full; until they tell, by the car's own estimate.
-
-        Reports are whole percents: every pair of them gives the rate a lower and an upper bound.
-        """
+        # By the last reports, since a battery charges slower near full; until they tell, by the car's own estimate.
+        # They are whole percents: every pair of them gives the rate a lower and an upper bound.
         low, high = 0.0, math.inf
         for number, (made, before) in enumerate(self._reports):
             for later, after in self._reports[number + 1 :]:
-                minutes = (later - made) / MINUTE
-                low, high = max(low, (after - before - 1) / minutes), min(high, (after - before + 1) / minutes)
+                low = max(low, (after - before - 1) / ((later - made) / MINUTE))
+                high = min(high, (after - before + 1) / ((later - made) / MINUTE))
         if high - low <= (low + high) / 8:
             self._rate = (low + high) / 2
         elif self._rate or remaining:
@@ -616,7 +600,7 @@ class Forecast:
 
     def level(self, now: datetime) -> float | None:
         """The state of charge now; None without reports of a running charge."""
-        if not self.on or not self._reports or not self._rate:
+        if not self.settings.predict_stop or not self._reports or not self._rate:
             return None
         made, level = self._reports[-1]
         # Each report says where the charge was, give or take a point: together they say it better
@@ -628,28 +612,27 @@ class Forecast:
         """How long it takes from a level to the limit; not negative. None when the level or the rate is not known."""
         if level is None or not self._rate:
             return None
-        return timedelta(minutes=max(0.0, self.limit - level) / self._rate)
+        return max(0.0, self.settings.limit - level) / self._rate * MINUTE
 
     def stop_in(self, now: datetime) -> timedelta:
         """How long until the car must be told to stop at the limit; negative when it is late, long when not known."""
-        delays = self._delays[-5:] + IMAGINED_DELAYS
         left = self.left(self.level(now))
-        return CHARGE_LASTS if left is None else left - sum(delays, timedelta(0)) / len(delays)
+        return DELAY if left is None else left - sum(self._delays, timedelta(0)) / len(self._delays)
 
     def adjust(self, action: Action, report: Report, now: datetime) -> Action:
-        """Stop before the limit is reported; take up again what has stopped far short of it."""
-        if action is Action.ALWAYS and (self.level(now) or 0) >= self.always_below:
+        """Stop before the limit is reported; take up again, once, what has stopped far short of it."""
+        if action is Action.ALWAYS and (self.level(now) or 0) >= self.settings.always_below:
             action = Action.WINDOW  # which ends by itself, unlike "always"
-        if not self.on or action is Action.ALWAYS or not report.plugged_in or report.level is None:
+        if not self.settings.predict_stop or action is Action.ALWAYS or not report.plugged_in or report.level is None:
             self.blocked = False
             return action
-        self.stops = [when for when in self.stops if now - when < CHARGE_LASTS]
+        self.stops = [when for when in self.stops if now - when < DELAY / 2]  # those of this charge
         if not self.blocked and (action is Action.BLOCK or self.stop_in(now) < SOONEST_POLL):
             self.blocked = True
             self.stops.append(now)
-        elif self._charges is False and not self._told and len(self.stops) < MOST_STOPS:  # it rests
+        elif report.charges is False and not self._told and len(self.stops) < 2:  # it rests; a short push overshoots
             left = self.left(report.level)
-            short = report.level < self.limit - SHORTEST_PUSH_POINTS if left is None else left > SHORTEST_PUSH
+            short = report.level < self.settings.limit - 5 if left is None else left > timedelta(minutes=20)
             self.blocked = self.blocked and not short
         return Action.BLOCK if self.blocked else action
 
@@ -657,9 +640,7 @@ class Forecast:
         """What the status line goes on with; empty without an estimate."""
         level = self.level(now)
         left = self.left(level)
-        if left is None or self.blocked:
-            return ""
-        return f" ~{level:.0f}% now, stop in {math.ceil(left / MINUTE)}min"
+        return "" if left is None or self.blocked else f" ~{level:.0f}% now, stop in {math.ceil(left / MINUTE)}min"
 
 
 # ---------------------------------------------------------------- the car in Renault's cloud
@@ -672,8 +653,7 @@ CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
     "403013": (LoginError, EXPIRED),
     "403042": (LoginError, "the login was refused: check GIGYA_API_KEY, see the README, then run `pyze login`"),
     "403048": (QuotaError, "Renault's login service limits the rate: wait"),
-    "403101": (LoginError, SECOND_FACTOR),
-    "403102": (LoginError, SECOND_FACTOR),
+    "40310": (LoginError, SECOND_FACTOR),
     "400093": (LoginError, "GIGYA_API_KEY is malformed: check it (are the two keys swapped?)"),
     "err.func.wired.overloaded": (QuotaError, "Renault's quota is used up: wait, and leave the app closed"),
     "err.func.wired.unauthorized": (UnauthorizedError, "Renault's cloud does not take the login: wait"),
@@ -681,9 +661,9 @@ CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
     "err.func.403": (CarError, FORBIDDEN),
     "access_denied": (CarError, "KAMEREON_API_KEY is outdated: get the current one, see the README"),
     "err.func.wired.not": (CarError, "Renault's cloud does not have this for this account and car: check both"),
-    "err.func.400": (CarError, "Renault's cloud refused the request"),
-    "409001": (CarError, "the car is still busy with an earlier charge mode command"),
-    "err.tech.501": (CarError, "this car's gateway does not support that"),
+    "err.func.400": (CarError, "Renault's cloud refused the request: wait"),
+    "409001": (CarError, "the car is still busy with an earlier charge mode command: wait"),
+    "err.tech.501": (CarError, "this car's gateway does not support that: it may do without"),
     "err.tech": (CarError, "Renault's side has a technical fault: wait"),
     "err.func.privacy.on": (CarError, "privacy mode is on in the car: switch it off on the car's screen"),
 }
@@ -758,9 +738,10 @@ class Renault:
         self._login = Login(read_stored())
         self._jwt_until = clock()  # a stored JWT is another process's, judged by another clock
         os.environ.pop("KAMEREON_ACCOUNT_ID", None)  # pyze would take even an empty one, at every call (renault.md 4.4)
-        roots = [{"root_url": root.rstrip("/")} if root else {} for root in (self._given["GIGYA_ROOT_URL"], self._given["KAMEREON_ROOT_URL"])]
-        gigya = Gigya(credentials=self._login, **roots[0])
-        self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **roots[1])
+        roots = [self._given[name].rstrip("/") for name in ("GIGYA_ROOT_URL", "KAMEREON_ROOT_URL")]
+        others: list[dict[str, Any]] = [{"root_url": root} if root else {} for root in roots]  # than pyze's own
+        gigya = Gigya(credentials=self._login, **others[0])
+        self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **others[1])
         transport = Transport(clock)
         for session in (gigya._session, self._kamereon._session):
             session.mount("https://", transport)
@@ -818,7 +799,8 @@ class Renault:
         names = ("gigya", "gigya-person-id", "gigya-api-key", "kamereon-api-key")
         fresh = self._read_stored()  # half written just now, it is empty
         self._login.update({name: fresh[name] for name in names if name in fresh})
-        self._login.update({stored: self._given[name] for name, (stored, _) in KEYS.items() if self._given[name]})
+        keys = {key: self._given[key.upper().replace("-", "_")] for key in KEYS}
+        self._login.update({key: value for key, value in keys.items() if value})
 
     def _find(self) -> Vehicle:
         wanted, seen = self._given["SPECIFIC_VIN"], []
@@ -1107,9 +1089,9 @@ class Controller:
         kcm, outright = vehicle.model in KCM_MODELS, self.deaf or watch.again >= OUTRIGHT_AFTER
         left = forecast.left(forecast.level(now))
         wanted = target(action, report, held, local, left, kcm, self.deaf, outright and not watch.settled)
-        commands = (kcm_commands if kcm else kca_commands)(wanted, held, action, report)
+        commands = (kcm_commands if kcm else kca_commands)(wanted, held, report)
         for command in commands:
-            self._send(command)
+            self._send(command, " (to blocking charging)" if action is Action.BLOCK else "")
         if not commands and action in (Action.WINDOW, Action.BLOCK):
             self.tell("no need to update car schedule as same as requested setting")
         if action is Action.WINDOW:
@@ -1130,9 +1112,11 @@ class Controller:
         attributes: Mapping[str, Any] = {}
         try:
             attributes = self.car.charging_settings()
+        except (QuotaError, LoginError):
+            raise
         except CarError as error:
             self._unread += 1
-            if isinstance(error, (QuotaError, LoginError)) or (own is None and self._unread <= SETTINGS_TRIES):
+            if own is None and self._unread <= SETTINGS_TRIES:
                 raise  # the next poll may still get it
             self.tell(f"what the car holds is unknown: {error}")
         limits = f"always charging below {self.settings.always_below:g} %, blocking at {self.settings.limit:g} %"
@@ -1164,10 +1148,10 @@ class Controller:
         self._occasion("stubborn", watch.stubborn, f"the car {DISOBEYS[bool(wish)]}; it is told again every hour")
         return watch, held
 
-    def _send(self, command: Command) -> None:
+    def _send(self, command: Command, why: str) -> None:
         """Mechanism 1: what it changes is unknown before it goes out, and known when the cloud has accepted it."""
         if command.line:
-            self.tell(command.line)
+            self.tell(command.line + why)
         if not self.dry_run:
             self._sending = True
             self.held = (self.held or UNKNOWN).common(command.holds)

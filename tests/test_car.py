@@ -34,14 +34,15 @@ def test_a_command_takes_its_time_to_arrive():
     assert after(car, 4)
 
 
-def test_delays_and_the_time_between_reports_may_be_drawn():
-    delays = iter([timedelta(minutes=9), timedelta(minutes=2)])
-    car = zoe(delay=lambda: next(delays), report_every=lambda: timedelta(minutes=25))
+def test_delays_and_the_time_between_reports_may_be_drawn_and_no_command_overtakes_another():
+    delays, intervals = iter([9, 2]), iter([25, 25, 40])
+    car = zoe(delay=lambda: timedelta(minutes=next(delays)), report_every=lambda: timedelta(minutes=next(intervals)))
     car.send(Call.MODE, SCHEDULED)
-    car.send(Call.MODE, ALWAYS)  # overtakes the one before
-    assert after(car, 3)
-    assert not after(car, 10)
-    assert car.attributes["timestamp"] == "2026-05-05T10:09:00Z"  # at the change
+    car.send(Call.MODE, ALWAYS)
+    assert not after(car, 8)
+    assert after(car, 9)
+    after(car, 40)
+    assert car.attributes["timestamp"] == "2026-05-05T10:34:00Z"  # 25 minutes after the charge began
 
 
 def test_it_charges_at_its_power_and_slower_above_80_percent_and_never_above_100():

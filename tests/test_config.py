@@ -24,9 +24,9 @@ def faults(stored=LOGIN, **env):
 @pytest.mark.parametrize("env", [{}, dict.fromkeys(chargeto.VARIABLES, ""), dict.fromkeys(chargeto.VARIABLES, " ")], ids=["unset", "empty", "blank"])
 def test_nothing_set_is_the_defaults(env):
     one = settings(**env, VEHICLE_TZ="")
-    assert (one.limit, one.always_below, one.vin, one.account) == (85, 65, "", "")
-    assert (one.kamereon_root, one.gigya_root, one.notify_command, one.predict_stop) == ("", "", (), False)
-    assert (one.gigya_key, one.kamereon_key) == ("", "")
+    assert (one.limit, one.always_below, one.notify_command, one.predict_stop) == (85, 65, (), False)
+    names = ("SPECIFIC_VIN", "KAMEREON_ACCOUNT_ID", "KAMEREON_ROOT_URL", "GIGYA_ROOT_URL", "KAMEREON_API_KEY", "GIGYA_API_KEY")
+    assert {one.given[name] for name in names} == {""}
 
 
 def test_what_is_set_is_taken_without_the_blanks_around_it():
@@ -34,13 +34,15 @@ def test_what_is_set_is_taken_without_the_blanks_around_it():
         MAX_CHARGE_THRESHOLD=" 80.5 ", ALWAYS_CHARGE_AT_THRESHOLD="0", KAMEREON_API_KEY=" a ", GIGYA_API_KEY="b", SPECIFIC_VIN="v",
         KAMEREON_ACCOUNT_ID="one", KAMERON_ACCOUNT_ID="two", NOTIFY_COMMAND="echo 'a b'", PREDICT_STOP="1", VEHICLE_TZ="Asia/Tokyo",
     )  # fmt: skip
-    assert (one.limit, one.always_below, one.kamereon_key, one.gigya_key, one.vin) == (80.5, 0, "a", "b", "v")
-    assert (one.account, one.notify_command, one.predict_stop, one.zone_name) == ("one", ("echo", "a b"), True, "Asia/Tokyo")
+    names = ("KAMEREON_API_KEY", "GIGYA_API_KEY", "SPECIFIC_VIN", "KAMEREON_ACCOUNT_ID")
+    assert [one.given[name] for name in names] == ["a", "b", "v", "one"]
+    assert (one.limit, one.always_below, one.predict_stop) == (80.5, 0, True)
+    assert (one.notify_command, one.zone_name) == (("echo", "a b"), "Asia/Tokyo")
 
 
 def test_both_spellings_of_the_account():
-    assert settings(KAMERON_ACCOUNT_ID="one").account == settings(KAMEREON_ACCOUNT_ID="one").account == "one"
-    assert settings(KAMEREON_ACCOUNT_ID="", KAMERON_ACCOUNT_ID="one").account == "one"
+    for env in ({"KAMERON_ACCOUNT_ID": "one"}, {"KAMEREON_ACCOUNT_ID": "one"}, {"KAMEREON_ACCOUNT_ID": "", "KAMERON_ACCOUNT_ID": "one"}):
+        assert settings(**env).given["KAMEREON_ACCOUNT_ID"] == "one"
 
 
 def test_no_setting_that_is_secret_is_shown_by_accident():
@@ -55,7 +57,7 @@ def test_no_setting_that_is_secret_is_shown_by_accident():
 )  # fmt: skip
 def test_good_servers(url):
     one = settings(KAMEREON_ROOT_URL=url, GIGYA_ROOT_URL=" " + url)
-    assert (one.kamereon_root, one.gigya_root) == (url.rstrip("/"), url.rstrip("/"))
+    assert (one.given["KAMEREON_ROOT_URL"], one.given["GIGYA_ROOT_URL"]) == (url, url)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyze.api.schedule import ChargeSchedules
 
-from chargeto import Action, Call, ChargeSettings, Mode, Report, Window, block_window, decide, rolling_window, status_line, target
+from chargeto import (
+    Action,
+    Call,
+    ChargeSettings,
+    Mode,
+    Report,
+    Window,
+    block_window,
+    decide,
+    rolling_window,
+    status_line,
+    target,
+)
 
 OWNER = chargeto.Settings(pytz.timezone("Europe/Stockholm"), "Europe/Stockholm")
 NOON = pytz.timezone("Europe/Paris").localize(datetime(2026, 1, 5, 12, 10))  # a monday
@@ -118,10 +130,10 @@ def test_what_is_still_to_be_sent(wanted, held, kca, kcm):
     report = Report(level=70, plug=1, status=0.1)
     for commands, expected in ((chargeto.kca_commands, kca), (chargeto.kcm_commands, kcm)):
         if expected is not None:  # a delay is none of pyze's calls
-            sent = commands(wanted, held, Action.WINDOW, report)
+            sent = commands(wanted, held, report)
             assert [command.call for command in sent] == [Call[name] for name in expected]
             after = sent[-1].holds if sent else held
-            assert commands(wanted, after, Action.WINDOW, report) == []  # what was accepted is known
+            assert commands(wanted, after, report) == []  # what was accepted is known
 
 
 def test_what_is_known_while_a_command_may_have_arrived_or_not():
