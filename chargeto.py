@@ -5,7 +5,7 @@
 # ///
 """chargeto.py - hold a Renault Zoe's charge between two thresholds
 
-usage: chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version
+usage: chargeto.py [--once|--restore] [--dry-run] | --demo | --help | --version
 
 Every 5 minutes it asks Renault's cloud for the state of charge. Below the lower
 threshold the car always charges, in between a 45 minute window of its schedule
@@ -58,6 +58,21 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar, Union
 
+
+def on_signals(handler: Callable[..., None]) -> None:
+    """From now on Ctrl-C, SIGTERM and SIGHUP do this."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def stop_early(*_: object) -> None:
+    """While this file is still being loaded, which takes a moment."""
+    print("stopped: the car is as it was found", flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    on_signals(stop_early)
 try:
     import dateutil.parser
     import dateutil.tz
@@ -70,8 +85,6 @@ try:
 except ModuleNotFoundError as error:
     print(f"chargeto: the package {error.name} is missing: see the README, .venv/bin/python has it", file=sys.stderr)
     raise SystemExit(2) from None
-except KeyboardInterrupt:  # loading takes a moment
-    raise SystemExit("stopped: the car is as it was found") from None
 
 __version__ = "2.0.0"
 T = TypeVar("T")
@@ -522,7 +535,7 @@ class Watch:
 
     def tell(self, now: datetime, report: Report) -> None:
         """The cloud has accepted everything that the car is to be told: from now on it has OBEY to follow."""
-        self.told, self._level, self._first = now, report.level or 0, None
+        self.told, self._level, self._first, self.obeyed = now, report.level or 0, None, False
 
     def disobeys(self, report: Report, now: datetime) -> bool:
         """Whether a report, made OBEY after the car was told, shows the opposite: then it is to be told again."""
@@ -935,9 +948,12 @@ def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None
 
 def own_schedules(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The schedules of a charging-settings answer that hold a window, without their empty days."""
-    entries = attributes.get("schedules") or []
-    filled = [dict(item for item in entry.items() if item[1] is not None) for entry in entries]
-    return [entry for entry in filled if set(DAYS) & set(entry)]
+    kept = []
+    for entry in attributes.get("schedules") or []:
+        filled = {name: value for name, value in entry.items() if value is not None}
+        if set(DAYS) & set(filled):
+            kept.append(filled)
+    return kept
 
 
 def restore(
@@ -950,10 +966,11 @@ def restore(
     if not own:
         tell(f"nothing is saved for this car in {path}")
         return 1
-    schedules = own_schedules(own)
     mode = ChargeSettings.from_attributes(own).mode
     if mode not in MODE_ACTIONS:  # delayed, to a moment that is long past
-        mode = Mode.SCHEDULED if schedules else Mode.ALWAYS
+        mode = Mode.SCHEDULED if own_schedules(own) else Mode.ALWAYS
+    # An owner without one gets ours switched off: what can't be restored is to charge by no window
+    schedules = own_schedules(own) or [{**Window(DAYS[0], 0, BLOCK_MINUTES).to_schedules()[0], "activated": False}]
     calls: dict[Call, Mapping[str, Any]] = {Call.MODE: {"action": MODE_ACTIONS[mode]}}
     if vehicle.model in KCM_MODELS:
         calls = {Call.KCM_START: START} if mode is Mode.ALWAYS else {Call.KCM_SCHEDULES: {"schedules": schedules}}
@@ -985,11 +1002,11 @@ def restore(
 
 # ---------------------------------------------------------------- the loop
 def say(line: str) -> None:
-    """Print one line at once, for tmux, pipes and journald. Raises BrokenPipeError when nobody reads any more."""
+    """Print one line at once, for tmux, pipes and journald, past a buffer that would fail once more at the end."""
     try:
-        print(line, flush=True)
+        os.write(sys.stdout.fileno(), f"{line}\n".encode(sys.stdout.encoding, "replace"))
     except BrokenPipeError:
-        raise
+        raise SystemExit(1) from None  # nobody reads any more
     except OSError:
         return  # the disk is full or the terminal gone: no reason to leave the car alone
 
@@ -1053,7 +1070,7 @@ class Controller:
             self.poll()
             self._refused = 0
             return True
-        except (ConfigError, BrokenPipeError):
+        except ConfigError:
             raise
         except CarError as error:
             fault = error
@@ -1165,9 +1182,8 @@ class Controller:
 
 
 # ---------------------------------------------------------------- the command line
-USAGE = "chargeto.py [--once | --restore] [--dry-run] | --demo | --help | --version"
+USAGE = "chargeto.py [--once|--restore] [--dry-run] | --demo | --help | --version"
 DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def utc_now() -> datetime:
@@ -1220,8 +1236,7 @@ def hold(args: argparse.Namespace) -> int:
 
 def stop(*_: object) -> None:
     """Do what Ctrl-C does, wherever the script is; from now on signals are ignored, so that its last line gets out."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    on_signals(lambda *_: None)
     raise KeyboardInterrupt
 
 
@@ -1233,10 +1248,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.once + args.restore + args.demo > 1 or (args.demo and args.dry_run):
         parser.error("these options do not go together")
+    on_signals(stop)
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
     try:
-        for number in STOP_SIGNALS:
-            signal.signal(number, stop)
         if args.help or args.version:
             say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
         elif args.demo:
@@ -1249,9 +1263,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         say("stopped: the car is as it was found")
-    except BrokenPipeError:  # nobody reads the output any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor what is left in the buffer
-        return 1
     return 0
 
 

@@ -59,6 +59,7 @@ class Zoe(chargeto.SimulatedZoe):
         report_every: Any = timedelta(minutes=10), idle_report_every: timedelta | None = None, model: str = "X101VE", deaf: bool = False,
     ) -> None:  # fmt: skip
         self.plugged, self.powered, self.until = True, True, local
+        self.asked = self.was_open = False  # asked to start: holds until a schedule says otherwise
         self.draw_delay, self.draw_interval, self.idle_report_every = delay, report_every, idle_report_every
         self.model, self.deaf = model, deaf
         self.level, self.power, self.capacity = level, power, capacity
@@ -114,10 +115,9 @@ class Zoe(chargeto.SimulatedZoe):
         elif call is calls.START:
             self.asked = self.plugged
         else:
-            charging_without_schedule = self.charging and not self.settings["schedules"]
             super().obey(call, attributes)
-            if attributes.get("action") == "schedule_mode" and charging_without_schedule:
-                self.asked = True  # the mode alone stops no charge while the car has no schedule
+            # schedule mode alone stops no charge while the car has no schedule
+            self.asked = attributes.get("action") == "schedule_mode" and self.charging and not self.settings["schedules"]
 
     def window_open(self) -> bool:
         """Whether the weekly schedule, read as the car reads it and not with the script's arithmetic, lets it charge now."""
@@ -133,7 +133,11 @@ class Zoe(chargeto.SimulatedZoe):
     def may_charge(self) -> bool:
         if self.settings["mode"] == "delayed" and self.now >= self.until:
             self.settings = {"mode": "always", "schedules": []}
-        return super().may_charge() and self.plugged and self.powered
+        was_open, self.was_open = self.was_open, self.window_open()
+        if was_open and not self.was_open:
+            self.asked = False  # the end of a window ends the charge
+        may = {"always": True, "scheduled": self.was_open}.get(self.settings["mode"], False) or self.asked
+        return may and self.plugged and self.powered
 
     def report(self) -> None:
         self.reported = self.now
