@@ -56,7 +56,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar
 
 
 def on_signals(handler: Callable[..., None]) -> None:
@@ -79,8 +79,7 @@ try:
     import pytz
     import requests
     from jwt.exceptions import PyJWTError
-    from pyze.api import Gigya, Kamereon
-    from pyze.api import Vehicle as PyzeVehicle
+    from pyze.api import gigya, kamereon
     from requests.adapters import HTTPAdapter
 except ModuleNotFoundError as error:
     print(f"chargeto: the package {error.name} is missing: see the README, .venv/bin/python has it", file=sys.stderr)
@@ -88,18 +87,19 @@ except ModuleNotFoundError as error:
 
 __version__ = "2.0.0"
 T = TypeVar("T")
+Clock = Callable[[], datetime]
+Tell = Callable[[str], None]
 
 POLL_INTERVAL = timedelta(minutes=5)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 OBEY = timedelta(minutes=10)  # a command has this long to reach the car (spec)
-PATIENCE = 3  # times a car that does not obey is told again; then once an hour, and the owner hears of it
-OUTRIGHT_AFTER = 2  # times a phase 2 car is told again to charge by its window; then by mode "always"
+# Times a car that does not obey is told again (then once an hour, and the owner hears of it), and a phase 2 car is told
+PATIENCE, OUTRIGHT_AFTER = 3, 2  # again to charge by its window (then by mode "always")
 WINDOW_MINUTES = 45  # 30 minutes ahead of the quarter hour that has begun; schedules start on these (renault.md 3)
 BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
 SOONEST_POLL = timedelta(seconds=30)  # between two regular ones, when the car must be told to stop
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 SETTINGS_TRIES = 3  # polls that fail rather than begin without knowing the owner's own charge settings
-RESTORE_TRIES = 6  # looks, a minute apart
 REQUESTS_AN_HOUR, SPARE = 30, 4  # of every kind, the last ones not for commands; Renault's quota: U (renault.md 1)
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
 TIMEOUTS = (10, 30)  # seconds to connect and for each read; pyze itself sets none (renault.md 4.1)
@@ -145,7 +145,7 @@ class QuotaError(CarError):
 PERCENT = r"100(\.0*)?|\d\d?(\.\d*)?", "={} is not a number from 0 to 100: give percent, for example 80"
 SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it again"
 HOST = r"https://[a-z\d]([a-z\d.-]*[a-z\d])?|https?://(localhost|127\.[\d.]+|\[::1\])"
-SERVER = rf"(({HOST})(:\d{{2,5}})?(/[\w./-]*)?)?", " must be https://HOST (http:// only for a server on this machine)"
+SERVER = rf"({HOST})(:\d{{2,5}})?(/[\w./-]*)?", " must be https://HOST (http:// only for a server on this machine)"
 # Variable: its default, how a value looks, and what is told of one that looks otherwise; secret ones are not shown
 VARIABLES = {
     "MAX_CHARGE_THRESHOLD": ("85", *PERCENT),
@@ -156,8 +156,8 @@ VARIABLES = {
     "KAMERON_ACCOUNT_ID": ("", *SECRET),  # the spec's spelling
     "KAMEREON_API_KEY": ("", *SECRET),
     "GIGYA_API_KEY": ("", *SECRET),
-    "KAMEREON_ROOT_URL": ("", *SERVER),
-    "GIGYA_ROOT_URL": ("", *SERVER),
+    "KAMEREON_ROOT_URL": (kamereon.DEFAULT_ROOT_URL, *SERVER),
+    "GIGYA_ROOT_URL": (gigya.DEFAULT_ROOT_URL, *SERVER),
     "NOTIFY_COMMAND": ("", r"""([^'"\\]|'[^']*'|"[^"\\]*")*""", " has a quote without its other half, or a backslash"),
 }
 KEYS = {"kamereon-api-key": "KAMEREON_APIKEY", "gigya-api-key": "GIGYA_KEY_EU"}  # as pyze and as renault-api name them
@@ -244,17 +244,14 @@ def moment(text: object) -> datetime | None:
 
 @dataclass(frozen=True)
 class Report:
-    """What the car last reported (renault.md 2); None for what it did not, or not usably.
+    """What the car last reported (renault.md 2); None for what it did not, or not usably."""
 
-    level: percent, 0 to 100. remaining: minutes to 100 %. power: its unit differs, never decided on. made: by the car.
-    """
-
-    level: float | None = None
+    level: float | None = None  # percent, 0 to 100
     plug: float | None = None
     status: float | None = None
-    power: float | None = None
-    remaining: float | None = None
-    made: datetime | None = None
+    power: float | None = None  # its unit differs: never decided on
+    remaining: float | None = None  # minutes to 100 %
+    made: datetime | None = None  # by the car's clock
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Report:
@@ -293,8 +290,8 @@ class Mode(Enum):
     DELAYED = "delayed"
 
 
-MODES = {mode.value: mode for mode in Mode}
-MODES.update(always_charging=Mode.ALWAYS, schedule_mode=Mode.SCHEDULED)  # a ZE40's words (renault.md 3)
+MODE_ACTIONS = {Mode.ALWAYS: "always_charging", Mode.SCHEDULED: "schedule_mode"}  # "always" is refused (renault.md 3)
+MODES = {**{mode.value: mode for mode in Mode}, **{word: mode for mode, word in MODE_ACTIONS.items()}}  # a ZE40's words
 
 
 class Window(NamedTuple):
@@ -350,23 +347,19 @@ class ChargeSettings(NamedTuple):
 
 
 class Call(Enum):
-    """What a car can be told: the place below an account's kamereon/ and the type of the body (renault.md 3).
-
-    KCM_SCHEDULES brings schedule mode with it. KCM_START brings mode "always" and wipes the schedules (RA#1708); with a
-    startDateTime it stops the charge until then (RA#2202).
-    """
+    """What a car can be told: the place below an account's kamereon/ and the type of the body (renault.md 3)."""
 
     SCHEDULES = ("kca/car-adapter/v2/cars/{}/actions/charge-schedule", "ChargeSchedule")
     MODE = ("kca/car-adapter/v1/cars/{}/actions/charge-mode", "ChargeMode")
     START = ("kca/car-adapter/v1/cars/{}/actions/charging-start", "ChargingStart")
-    KCM_SCHEDULES = ("kcm/v1/vehicles/{}/charge/schedule", "ChargeSchedule")
+    KCM_SCHEDULES = ("kcm/v1/vehicles/{}/charge/schedule", "ChargeSchedule")  # and schedule mode with it
+    # It wipes the schedules, for mode "always" (RA#1708); with a startDateTime it stops the charge until then (RA#2202)
     KCM_START = ("kcm/v1/vehicles/{}/charge/start", "ChargingStart")
 
 
 UNKNOWN = ChargeSettings()
 START = {"action": "start"}
 ALWAYS_LINE = "setting charge mode to always"
-MODE_ACTIONS = {Mode.ALWAYS: "always_charging", Mode.SCHEDULED: "schedule_mode"}  # "always" is refused (renault.md 3)
 
 
 class Command(NamedTuple):
@@ -400,10 +393,7 @@ def decide(report: Report, settings: Settings) -> Action:
 
 
 def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
-    """The window that lets the car charge now: from the quarter hour at or before, car-local.
-
-    left: how long the charge is predicted to take; then it ends at the first quarter hour at or after that.
-    """
+    """The window that lets the car charge now, from the quarter hour that has begun; left: to charge, as predicted."""
     duration = WINDOW_MINUTES
     if left is not None:
         duration = min(math.ceil((local.minute % 15 + left / MINUTE) / 15) * 15, WINDOW_MINUTES) or BLOCK_MINUTES
@@ -420,15 +410,12 @@ def block_window(local: datetime, held: Window | None) -> Window:
 
 def target(
     action: Action, report: Report, held: ChargeSettings, local: datetime, left: timedelta | None,
-    kcm: bool, deaf: bool, outright: bool,
+    deaf: bool, outright: bool,
 ) -> ChargeSettings:  # fmt: skip
-    """What the car is to hold; left: how long the charge is predicted to take, None without a prediction.
-
-    kcm: it takes the app's calls; it may be deaf to schedules, or need "always", outright, until it charges.
-    """
+    """What the car is to hold; left: of the charge, as predicted. deaf, outright: to be told past its schedules."""
     if action is Action.WAIT:
         return held
-    if action is Action.BLOCK and not (kcm and deaf):
+    if action is Action.BLOCK and not deaf:
         return ChargeSettings(Mode.SCHEDULED, block_window(local, held.window))
     if action is Action.BLOCK and held.until and held.until - local > DELAY / 2:
         return held
@@ -436,7 +423,7 @@ def target(
         in_a_day = local.astimezone(timezone.utc).replace(microsecond=0) + DELAY
         return ChargeSettings(Mode.DELAYED, until=in_a_day.astimezone(local.tzinfo))
     start = report.plugged_in and report.status is not None and report.status < CHARGE_ENDED
-    if action is Action.ALWAYS or (kcm and outright):
+    if action is Action.ALWAYS or outright:
         return ChargeSettings(Mode.ALWAYS, asked=start)
     return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left), asked=start)
 
@@ -484,10 +471,10 @@ def left_with(held: ChargeSettings, local: datetime, limit: float) -> str:
         return f"always charging: nothing will stop it at {limit:g} %"
     if held.mode is None or held.window is None:
         return "what the car holds is not known"
-    start, end = held.window.clock(), held.window.clock(held.window.duration)
+    end = held.window.clock(held.window.duration)
     if held.window.open_at(local):
         return f"the car holds a window until {end}, then it stops by itself"
-    return f"the car is blocked, but for {held.window.day} {start} to {end}"
+    return f"the car is blocked, but for {held.window.day} {held.window.clock()} to {end}"
 
 
 def status_line(report: Report, local: datetime, limit: float) -> str:
@@ -658,7 +645,6 @@ class Forecast:
 
 # ---------------------------------------------------------------- the car in Renault's cloud
 EXPIRED = "the login has expired: run `pyze login` in another terminal, it is picked up from there"
-SECOND_FACTOR = "a second factor is pending: log in once in the MyRenault app or web site, then run `pyze login`"
 FORBIDDEN = "this car, contract or key may not do that: check the services in the MyRenault app, and the keys"
 # Error codes of Gigya and Kamereon by their beginning, and what the owner can do (renault.md 1)
 CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
@@ -666,7 +652,7 @@ CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
     "403013": (LoginError, EXPIRED),
     "403042": (LoginError, "the login was refused: check GIGYA_API_KEY, see the README, then run `pyze login`"),
     "403048": (QuotaError, "Renault's login service limits the rate: wait"),
-    "40310": (LoginError, SECOND_FACTOR),
+    "40310": (LoginError, "a second factor is pending: log in once in the MyRenault app, then run `pyze login`"),
     "400093": (LoginError, "GIGYA_API_KEY is malformed: check it (are the two keys swapped?)"),
     "err.func.wired.overloaded": (QuotaError, "Renault's quota is used up: wait, and leave the app closed"),
     "err.func.wired.unauthorized": (UnauthorizedError, "Renault's cloud does not take the login: wait"),
@@ -686,7 +672,7 @@ STATUS_CODES = {401: '"err.func.wired.unauthorized', 409: '"409001', 429: '"err.
 class Transport(HTTPAdapter):
     """What pyze's sessions send through: time limits, a limit of the rate, and a CarError for every bad answer."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
         self._sent: list[datetime] = []
@@ -742,21 +728,18 @@ class Login(Dict[str, str]):
 class Renault:
     """One vehicle in Renault's cloud. The only class that knows pyze; what asks Renault may raise CarError."""
 
-    def __init__(
-        self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, settings: Settings, read_stored: Callable[[], Mapping[str, str]], clock: Clock) -> None:
         self._given, self._read_stored, self._clock = settings.given, read_stored, clock
         self._vehicle: Vehicle | None = None
         self._pyze: Any = None  # pyze's object for it
         self._login = Login(read_stored())
         self._jwt_until = clock()  # a stored JWT is another process's, judged by another clock
         os.environ.pop("KAMEREON_ACCOUNT_ID", None)  # pyze would take even an empty one, at every call (renault.md 4.4)
-        roots = [self._given[name].rstrip("/") for name in ("GIGYA_ROOT_URL", "KAMEREON_ROOT_URL")]
-        others: list[dict[str, Any]] = [{"root_url": root} if root else {} for root in roots]  # than pyze's own
-        gigya = Gigya(credentials=self._login, **others[0])
-        self._kamereon = Kamereon(credentials=self._login, gigya=gigya, **others[1])
+        mint = gigya.Gigya(credentials=self._login, root_url=self._given["GIGYA_ROOT_URL"].rstrip("/"))
+        root = self._given["KAMEREON_ROOT_URL"].rstrip("/")
+        self._kamereon = kamereon.Kamereon(credentials=self._login, gigya=mint, root_url=root)
         transport = Transport(clock)
-        for session in (gigya._session, self._kamereon._session):
+        for session in (mint._session, self._kamereon._session):
             session.mount("https://", transport)
             session.mount("http://", transport)
 
@@ -772,7 +755,7 @@ class Renault:
         """The vehicle, found once. Raises ConfigError when there is none that can be used."""
         if self._vehicle is None:
             self._vehicle = self._find()
-            self._pyze = PyzeVehicle(self._vehicle.vin, self._kamereon)
+            self._pyze = kamereon.Vehicle(self._vehicle.vin, self._kamereon)
         return self._vehicle
 
     def battery_status(self) -> Mapping[str, Any]:
@@ -819,7 +802,7 @@ class Renault:
         wanted, seen = self._given["SPECIFIC_VIN"], []
         for account in self._accounts():
             self._login["kamereon-account"] = account  # from now on the one that pyze asks
-            Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
+            kamereon.Kamereon.get_vehicles.cache_clear()  # it would answer for the account before (renault.md 4.5)
             for link in self._authorized(lambda: list(self._kamereon.get_vehicles()["vehicleLinks"] or [])):
                 details = link.get("vehicleDetails") or {}  # it and what is in it may be missing
                 model = details.get("model") or {}
@@ -847,14 +830,10 @@ class Renault:
 
 # ---------------------------------------------------------------- the simulated car of --demo
 class SimulatedZoe:
-    """A Zoe phase 1, its battery and its modem, with the methods of `Renault`; time passes for it in `advance` alone.
+    """A Zoe phase 1, its battery and its modem, with `Renault`'s methods; time passes for it in `advance` alone."""
 
-    capacity in kWh, power in kW, level in percent with its fractions. A command reaches it after `delay`; a start
-    changes nothing, its mode or window has it charge anyway. It reports every `report_every` while it charges.
-    """
-
-    delay, report_every = timedelta(minutes=5), timedelta(minutes=10)
-    level, power, capacity = 60.0, 11.0, 52.0
+    delay, report_every = timedelta(minutes=5), timedelta(minutes=10)  # of commands, of reports while it charges
+    level, power, capacity = 60.0, 11.0, 52.0  # percent, kW, kWh
 
     def __init__(self, local: datetime) -> None:
         self.now, self.zone, self.charging = local.astimezone(timezone.utc), local.tzinfo, False
@@ -914,11 +893,8 @@ class SimulatedZoe:
         }
 
 
-Car = Union[Renault, SimulatedZoe]
-
-
 # ---------------------------------------------------------------- the owner's own charge mode and schedules
-def save_own(path: str, attributes: Mapping[str, Any], tell: Callable[[str], None]) -> Mapping[str, Any]:
+def save_own(path: str, attributes: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Keep a charging-settings answer in a file of mode 0600, whole or not at all; returns what is kept."""
     held = ChargeSettings.from_attributes(attributes)
     if held.window and held.window.duration <= WINDOW_MINUTES:
@@ -934,7 +910,7 @@ def save_own(path: str, attributes: Mapping[str, Any], tell: Callable[[str], Non
         return {}
 
 
-def read_own(path: str, tell: Callable[[str], None]) -> Mapping[str, Any] | None:
+def read_own(path: str, tell: Tell) -> Mapping[str, Any] | None:
     """What is saved; None without a file; empty when nothing could be saved, or read: then the file stays as it is."""
     if not os.path.exists(path):
         return None
@@ -956,9 +932,7 @@ def own_schedules(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return kept
 
 
-def restore(
-    car: Car, state: str, dry_run: bool, sleep: Callable[[float], object], tell: Callable[[str], None]
-) -> int:
+def restore(car: Renault | SimulatedZoe, state: str, dry_run: bool, sleep: Callable[[float], object], tell: Tell) -> int:
     """Put the owner's charge mode and schedules back, and see by the car's settings that they are; the exit status."""
     vehicle = car.vehicle()
     path = os.path.join(state, f"{vehicle.vin}.json")
@@ -986,7 +960,7 @@ def restore(
     # An earlier command of the script may still be on its way: until then, what looks restored is only not yet changed
     tell("waiting for the car to take it over, 10 to 15 minutes")
     sleep(OBEY.total_seconds())
-    for _ in range(RESTORE_TRIES):
+    for _ in range(6):
         with contextlib.suppress(CarError):  # the next look may do
             shown = car.charging_settings()
             # In mode "always" cars do not tell their schedules (renault.md 3)
@@ -1022,14 +996,11 @@ def notify(settings: Settings, message: str) -> None:
 
 
 class Controller:
-    """Asks the car, lets the core decide and tells the car what is not known to be so.
-
-    tell takes a line for the owner, alert a message. state: the folder for the owner's own charge settings, if any.
-    """
+    """Asks the car, lets the core decide, tells the car what is not known; state: folder of the owner's settings."""
 
     def __init__(
-        self, settings: Settings, car: Car, clock: Callable[[], datetime], tell: Callable[[str], None] = say,
-        alert: Callable[[str], None] = lambda _: None, dry_run: bool = False, state: str | None = None,
+        self, settings: Settings, car: Renault | SimulatedZoe, clock: Clock, tell: Tell = say, alert: Tell = lambda _: None,
+        dry_run: bool = False, state: str | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.car, self.clock, self.tell, self.alert = settings, car, clock, tell, alert
         self.dry_run, self.state = dry_run, state
@@ -1075,9 +1046,8 @@ class Controller:
         except CarError as error:
             fault = error
         except Exception as error:  # noqa: BLE001 - nobody foresaw it: it is told, and the car is not left alone
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"{type(error).__name__} in {where.name}, line {where.lineno}"
-            fault = CarError(f"an error in this script, {what}: please report it")
+            line = traceback.extract_tb(error.__traceback__)[-1].lineno
+            fault = CarError(f"an error in this script ({type(error).__name__}, line {line}): please report it")
         patient = isinstance(fault, (QuotaError, LoginError))
         self._refused = self._refused + 1 if patient or self._sending else 0
         longest = 2 if self._sending else 3  # where only commands are refused, the car is still read every 10 minutes
@@ -1103,9 +1073,9 @@ class Controller:
         action = forecast.adjust(decided, report, now)
         self.tell(action.value.format(report.level) + ("" if action is decided else " (predicted)"))
         watch, held = self._judge(action, report, held)
-        kcm, outright = vehicle.model in KCM_MODELS, self.deaf or watch.again >= OUTRIGHT_AFTER
-        left = forecast.left(forecast.level(now))
-        wanted = target(action, report, held, local, left, kcm, self.deaf, outright and not watch.settled)
+        kcm, left = vehicle.model in KCM_MODELS, forecast.left(forecast.level(now))
+        outright = kcm and not watch.settled and (self.deaf or watch.again >= OUTRIGHT_AFTER)
+        wanted = target(action, report, held, local, left, kcm and self.deaf, outright)
         commands = (kcm_commands if kcm else kca_commands)(wanted, held, report)
         for command in commands:
             self._send(command, " (to blocking charging)" if action is Action.BLOCK else "")
@@ -1182,7 +1152,6 @@ class Controller:
 
 
 # ---------------------------------------------------------------- the command line
-USAGE = "chargeto.py [--once|--restore] [--dry-run] | --demo | --help | --version"
 DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
 
 
@@ -1242,7 +1211,7 @@ def stop(*_: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit status. Every fault of the owner's is one line."""
-    parser = argparse.ArgumentParser(usage=USAGE, add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(usage=str(__doc__).splitlines()[2][7:], add_help=False, allow_abbrev=False)
     for option in ("--help", "--once", "--dry-run", "--restore", "--demo", "--version"):
         parser.add_argument(option, action="store_true")
     args = parser.parse_args(argv)
@@ -1252,7 +1221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
     try:
         if args.help or args.version:
-            say(f"chargeto {__version__}" if args.version else (__doc__ or ""))
+            say(f"chargeto {__version__}" if args.version else str(__doc__))
         elif args.demo:
             demo(Settings.from_env({name: os.environ.get(name, "") for name in DEMO_VARIABLES}, None))
         else:

@@ -25,8 +25,9 @@ def faults(stored=LOGIN, **env):
 def test_nothing_set_is_the_defaults(env):
     one = settings(**env, VEHICLE_TZ="")
     assert (one.limit, one.always_below, one.notify_command, one.predict_stop) == (85, 65, (), False)
-    names = ("SPECIFIC_VIN", "KAMEREON_ACCOUNT_ID", "KAMEREON_ROOT_URL", "GIGYA_ROOT_URL", "KAMEREON_API_KEY", "GIGYA_API_KEY")
+    names = ("SPECIFIC_VIN", "KAMEREON_ACCOUNT_ID", "KAMEREON_API_KEY", "GIGYA_API_KEY")
     assert {one.given[name] for name in names} == {""}
+    assert one.given["GIGYA_ROOT_URL"] == "https://accounts.eu1.gigya.com"
 
 
 def test_what_is_set_is_taken_without_the_blanks_around_it():

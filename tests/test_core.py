@@ -83,31 +83,29 @@ def test_without_a_usable_level_nothing_is_decided(attributes):
 def test_when_the_car_is_asked_to_start(level, plug, status, expected):
     report = Report(level=level, plug=plug, status=status)
     for kcm in (False, True):
-        wanted = target(decide(report, OWNER), report, ChargeSettings(), NOON, None, kcm=kcm, deaf=False, outright=False)
+        wanted = target(decide(report, OWNER), report, ChargeSettings(), NOON, None, deaf=False, outright=False)
         assert bool(wanted.asked) is expected
 
 
 @pytest.mark.parametrize(
-    ("action", "kcm", "deaf", "outright", "held", "expected"),
+    ("action", "deaf", "outright", "held", "expected"),
     [
-        pytest.param("WAIT", False, False, False, ChargeSettings(Mode.ALWAYS), ChargeSettings(Mode.ALWAYS), id="waits: as it is"),
-        pytest.param("BLOCK", False, False, False, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, BLOCK), id="block"),
-        pytest.param("BLOCK", False, True, True, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, BLOCK), id="phase 1 hears"),
-        pytest.param("BLOCK", True, False, True, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, BLOCK), id="phase 2, block"),
-        pytest.param("BLOCK", True, True, False, ChargeSettings(), ChargeSettings(Mode.DELAYED, None, IN_A_DAY), id="deaf, block"),
-        pytest.param("BLOCK", True, True, False, ChargeSettings(Mode.DELAYED, None, NOON + timedelta(hours=13)),
+        pytest.param("WAIT", False, False, ChargeSettings(Mode.ALWAYS), ChargeSettings(Mode.ALWAYS), id="waits: as it is"),
+        pytest.param("BLOCK", False, False, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, BLOCK), id="block"),
+        pytest.param("BLOCK", True, False, ChargeSettings(), ChargeSettings(Mode.DELAYED, None, IN_A_DAY), id="deaf, block"),
+        pytest.param("BLOCK", True, False, ChargeSettings(Mode.DELAYED, None, NOON + timedelta(hours=13)),
                      ChargeSettings(Mode.DELAYED, None, NOON + timedelta(hours=13)), id="deaf, more than half of it left"),
-        pytest.param("BLOCK", True, True, False, ChargeSettings(Mode.DELAYED, None, NOON + timedelta(hours=12)),
+        pytest.param("BLOCK", True, False, ChargeSettings(Mode.DELAYED, None, NOON + timedelta(hours=12)),
                      ChargeSettings(Mode.DELAYED, None, IN_A_DAY), id="deaf, half of it is over"),
-        pytest.param("ALWAYS", False, False, False, ChargeSettings(), ChargeSettings(Mode.ALWAYS, asked=True), id="always"),
-        pytest.param("WINDOW", False, True, True, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, NOW, asked=True), id="window"),
-        pytest.param("WINDOW", True, False, False, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, NOW, asked=True), id="phase 2"),
-        pytest.param("WINDOW", True, True, True, ChargeSettings(), ChargeSettings(Mode.ALWAYS, asked=True), id="phase 2, outright"),
+        pytest.param("ALWAYS", False, False, ChargeSettings(), ChargeSettings(Mode.ALWAYS, asked=True), id="always"),
+        pytest.param("WINDOW", True, False, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, NOW, asked=True), id="window"),
+        pytest.param("WINDOW", False, False, ChargeSettings(), ChargeSettings(Mode.SCHEDULED, NOW, asked=True), id="phase 2"),
+        pytest.param("WINDOW", True, True, ChargeSettings(), ChargeSettings(Mode.ALWAYS, asked=True), id="phase 2, outright"),
     ],
 )  # fmt: skip
-def test_what_the_car_is_to_hold(action, kcm, deaf, outright, held, expected):
+def test_what_the_car_is_to_hold(action, deaf, outright, held, expected):
     report = Report(level=70, plug=1, status=0.1)
-    assert target(Action[action], report, held, NOON, None, kcm=kcm, deaf=deaf, outright=outright) == expected
+    assert target(Action[action], report, held, NOON, None, deaf=deaf, outright=outright) == expected
 
 
 @pytest.mark.parametrize(
