@@ -505,17 +505,13 @@ DISOBEYS = {
 
 
 class Watch:
-    """Whether the car does what it was told about charging, by its own later reports.
-
-    wish: True, it is to charge; False, it is not; None: nothing that they could show. again: how often it was told
-    again, in vain; stubborn: PATIENCE times and more. obeyed: it did as told, what it does later is someone else's
-    doing. settled: it rests as told, or charges and its level has risen since.
-    """
+    """Whether the car does what it was told, by its own later reports; wish: to charge or not, None: neither."""
 
     def __init__(self, wish: bool | None) -> None:
-        self.wish, self.again = wish, 0
+        self.wish, self.again, self.stubborn = wish, 0, False  # told again in vain; more than PATIENCE times
         self.told: datetime | None = None  # when the cloud had accepted everything; None: not yet
-        self.obeyed = self.settled = self.stubborn = False
+        self.obeyed = False  # it did as told: what it does later is someone else's doing
+        self.settled = False  # it rests as told, or charges and its level has risen since
         self._level: float = 0  # by the report on which it was told
         self._first: tuple[datetime, float] | None = None  # time and level of a report by which it should have obeyed
         self._judged: datetime | None = None  # the last report that was held against it
@@ -644,20 +640,16 @@ class Forecast:
 
 
 # ---------------------------------------------------------------- the car in Renault's cloud
-EXPIRED = "the login has expired: run `pyze login` in another terminal, it is picked up from there"
-FORBIDDEN = "this car, contract or key may not do that: check the services in the MyRenault app, and the keys"
-# Error codes of Gigya and Kamereon by their beginning, and what the owner can do (renault.md 1)
+# How error codes of Gigya and Kamereon begin, and what the owner can do (renault.md 1)
 CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
-    "403005": (LoginError, EXPIRED),
-    "403013": (LoginError, EXPIRED),
+    "403005|403013": (LoginError, "the login has expired: run `pyze login` in another terminal, it is picked up"),
     "403042": (LoginError, "the login was refused: check GIGYA_API_KEY, see the README, then run `pyze login`"),
     "403048": (QuotaError, "Renault's login service limits the rate: wait"),
     "40310": (LoginError, "a second factor is pending: log in once in the MyRenault app, then run `pyze login`"),
     "400093": (LoginError, "GIGYA_API_KEY is malformed: check it (are the two keys swapped?)"),
     "err.func.wired.overloaded": (QuotaError, "Renault's quota is used up: wait, and leave the app closed"),
     "err.func.wired.unauthorized": (UnauthorizedError, "Renault's cloud does not take the login: wait"),
-    "err.func.wired.forbidden": (CarError, FORBIDDEN),
-    "err.func.403": (CarError, FORBIDDEN),
+    "err.func.wired.forbidden|err.func.403": (CarError, "the car, the contract or a key may not do that: check them"),
     "access_denied": (CarError, "KAMEREON_API_KEY is outdated: get the current one, see the README"),
     "err.func.wired.not": (CarError, "Renault's cloud does not have this for this account and car: check both"),
     "err.func.400": (CarError, "Renault's cloud refused the request: wait"),
@@ -708,9 +700,10 @@ def _cloud_error(response: requests.Response, content: str, now: datetime) -> Ca
     with contextlib.suppress(TypeError, ValueError, OverflowError):  # in seconds or as a date
         asked = timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value) - now
     content = STATUS_CODES.get(status) or content.replace(" ", "")
-    for code, (kind, text) in CLOUD_ERRORS.items():
-        if f'"{code}' in content or f'"errorCode":{code}' in content:  # it may be nested in a text (renault.md 1)
-            error = kind(f"{text} (HTTP {status}, {code})")
+    for codes, (kind, text) in CLOUD_ERRORS.items():
+        found = re.search(rf'"(?:errorCode":)?({codes})', content)  # it may be nested in a text (renault.md 1)
+        if found:
+            error = kind(f"{text} (HTTP {status}, {found[1]})")
             error.retry_after = min(max(asked, timedelta(0)), HOUR)
             return error
     fault = "refused" if '"error' in content else "answered with something else than data"
@@ -823,8 +816,6 @@ class Renault:
         if self._given["KAMEREON_ACCOUNT_ID"]:
             return [self._given["KAMEREON_ACCOUNT_ID"]]
         accounts = self._authorized(lambda: [account["accountId"] for account in self._kamereon.get_accounts()])
-        if not accounts:
-            raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
         return sorted(accounts, key=lambda account: bool(account != self._login.get("kamereon-account")))
 
 
@@ -932,7 +923,7 @@ def own_schedules(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return kept
 
 
-def restore(car: Renault | SimulatedZoe, state: str, dry_run: bool, sleep: Callable[[float], object], tell: Tell) -> int:
+def restore(car: Renault | SimulatedZoe, state: str, dry_run: bool, sleep: Callable[[float], None], tell: Tell) -> int:
     """Put the owner's charge mode and schedules back, and see by the car's settings that they are; the exit status."""
     vehicle = car.vehicle()
     path = os.path.join(state, f"{vehicle.vin}.json")
@@ -999,8 +990,8 @@ class Controller:
     """Asks the car, lets the core decide, tells the car what is not known; state: folder of the owner's settings."""
 
     def __init__(
-        self, settings: Settings, car: Renault | SimulatedZoe, clock: Clock, tell: Tell = say, alert: Tell = lambda _: None,
-        dry_run: bool = False, state: str | None = None,
+        self, settings: Settings, car: Renault | SimulatedZoe, clock: Clock, tell: Tell = say,
+        alert: Tell = lambda _: None, dry_run: bool = False, state: str | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.car, self.clock, self.tell, self.alert = settings, car, clock, tell, alert
         self.dry_run, self.state = dry_run, state
@@ -1027,8 +1018,6 @@ class Controller:
         """What becomes of the car while nobody tells it anything."""
         if self.held is None:
             return "the car is as it was found"
-        if self.watch and self.watch.stubborn and self.watch.wish is False:
-            return "the car charges though it is blocked: nothing stops it"
         return left_with(self.held, self._local(), self.settings.limit)
 
     def _local(self) -> datetime:
@@ -1152,9 +1141,6 @@ class Controller:
 
 
 # ---------------------------------------------------------------- the command line
-DEMO_VARIABLES = ("VEHICLE_TZ", "MAX_CHARGE_THRESHOLD", "ALWAYS_CHARGE_AT_THRESHOLD", "PREDICT_STOP")
-
-
 def utc_now() -> datetime:
     """The clock of everything but the demo and the tests."""
     return datetime.now(timezone.utc)
@@ -1223,7 +1209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.help or args.version:
             say(f"chargeto {__version__}" if args.version else str(__doc__))
         elif args.demo:
-            demo(Settings.from_env({name: os.environ.get(name, "") for name in DEMO_VARIABLES}, None))
+            demo(Settings.from_env(os.environ, None))
         else:
             return hold(args)
     except ConfigError as error:

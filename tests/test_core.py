@@ -82,9 +82,8 @@ def test_without_a_usable_level_nothing_is_decided(attributes):
 )
 def test_when_the_car_is_asked_to_start(level, plug, status, expected):
     report = Report(level=level, plug=plug, status=status)
-    for kcm in (False, True):
-        wanted = target(decide(report, OWNER), report, ChargeSettings(), NOON, None, deaf=False, outright=False)
-        assert bool(wanted.asked) is expected
+    wanted = target(decide(report, OWNER), report, ChargeSettings(), NOON, None, deaf=False, outright=False)
+    assert bool(wanted.asked) is expected
 
 
 @pytest.mark.parametrize(
