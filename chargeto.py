@@ -22,6 +22,7 @@ Environment variables, see .env.example; an empty one counts as not set:
   MAX_CHARGE_THRESHOLD               the limit, percent [85]
   ALWAYS_CHARGE_AT_THRESHOLD         below it the car always charges [65]
   PREDICT_STOP                       1: stop at the limit, by prediction [0]
+  CHARGE_HOURS                       such as 22:00-06:00, the cheap ones [any]
   NOTIFY_COMMAND                     run with a message as last argument [none]
   KAMEREON_ROOT_URL, GIGYA_ROOT_URL  Renault's servers [those for Europe]
 Log in once with `pyze login`. Exit status 2: usage, configuration or login."""
@@ -146,11 +147,16 @@ PERCENT = r"100(\.0*)?|\d\d?(\.\d*)?", "={} is not a number from 0 to 100: give 
 SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it again"
 HOST = r"https://[a-z\d]([a-z\d.-]*[a-z\d])?|https?://(localhost|127\.[\d.]+|\[::1\])"
 SERVER = rf"({HOST})(:\d{{2,5}})?(/[\w./-]*)?", " must be https://HOST (http:// only for a server on this machine)"
+SPAN = r"(([01]\d|2[0-3]):[0-5]\d|24:00)-(([01]\d|2[0-3]):[0-5]\d|24:00)"
+HOURS = rf"((?!(.*,)?(..:..)-\3|.*24:00-00:00){SPAN}(,{SPAN})*)?", (
+    "={} is not a list of hours that begin and end at different times of a day: give for example 22:00-06:00"
+)
 # Variable: its default, how a value looks, and what is told of one that looks otherwise; secret ones are not shown
 VARIABLES = {
     "MAX_CHARGE_THRESHOLD": ("85", *PERCENT),
     "ALWAYS_CHARGE_AT_THRESHOLD": ("65", *PERCENT),
     "PREDICT_STOP": ("0", "[01]", "={} must be 1 (stop by prediction) or 0"),
+    "CHARGE_HOURS": ("", *HOURS),
     "SPECIFIC_VIN": ("", r"\w*", "={} is not a VIN: `pyze vehicles` lists yours"),
     "KAMEREON_ACCOUNT_ID": ("", *SECRET),
     "KAMERON_ACCOUNT_ID": ("", *SECRET),  # the spec's spelling
@@ -172,6 +178,7 @@ class Settings:
     limit: float = 85.0
     always_below: float = 65.0
     predict_stop: bool = False
+    charge_hours: str = ""
     notify_command: tuple[str, ...] = field(default=(), repr=False)
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -203,7 +210,8 @@ class Settings:
         if faults:
             raise ConfigError(*faults)
         predict_stop, notify_command = values["PREDICT_STOP"] == "1", tuple(shlex.split(values["NOTIFY_COMMAND"]))
-        return cls(zone, zone_name, limit, always_below, predict_stop, notify_command, values)
+        hours = values["CHARGE_HOURS"]
+        return cls(zone, zone_name, limit, always_below, predict_stop, hours, notify_command, values)
 
 
 def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
@@ -392,11 +400,24 @@ def decide(report: Report, settings: Settings) -> Action:
     return Action.WINDOW if report.plugged_in else Action.WAIT
 
 
-def rolling_window(local: datetime, left: timedelta | None = None) -> Window:
-    """The window that lets the car charge now, from the quarter hour that has begun; left: to charge, as predicted."""
-    duration = WINDOW_MINUTES
+def hours_left(charge_hours: str, local: datetime) -> int:
+    """How many minutes of the charge hours are left at a car-local time, 60 at most and when there are none."""
+    within: set[int] = set()  # minutes of a day, so that hours which adjoin are one
+    for span in re.findall(r"(\d+):(\d+)-(\d+):(\d+)", charge_hours):
+        start, end = int(span[0]) * 60 + int(span[1]), int(span[2]) * 60 + int(span[3])
+        within.update(minute % 1440 for minute in range(start, end if end > start else end + 1440))
+    now = local.hour * 60 + local.minute
+    return next((count for count in range(60) if within and (now + count) % 1440 not in within), 60)
+
+
+def rolling_window(local: datetime, left: timedelta | None = None, hours: int = 60) -> Window:
+    """The window that lets the car charge now, from the quarter hour that has begun.
+
+    left: to charge, as predicted; hours: minutes left of the charge hours, which it never outlasts.
+    """
+    duration = min((local.minute % 15 + hours) // 15 * 15, WINDOW_MINUTES)
     if left is not None:
-        duration = min(math.ceil((local.minute % 15 + left / MINUTE) / 15) * 15, WINDOW_MINUTES) or BLOCK_MINUTES
+        duration = min(math.ceil((local.minute % 15 + left / MINUTE) / 15) * 15, duration) or BLOCK_MINUTES
     return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, duration)
 
 
@@ -409,7 +430,7 @@ def block_window(local: datetime, held: Window | None) -> Window:
 
 
 def target(
-    action: Action, report: Report, held: ChargeSettings, local: datetime, left: timedelta | None,
+    action: Action, report: Report, held: ChargeSettings, local: datetime, left: timedelta | None, hours: int,
     deaf: bool, outright: bool,
 ) -> ChargeSettings:  # fmt: skip
     """What the car is to hold; left: of the charge, as predicted. deaf, outright: to be told past its schedules."""
@@ -425,7 +446,7 @@ def target(
     start = report.plugged_in and report.status is not None and report.status < CHARGE_ENDED
     if action is Action.ALWAYS or outright:
         return ChargeSettings(Mode.ALWAYS, asked=start)
-    return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left), asked=start)
+    return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left, hours), asked=start)
 
 
 def schedule_command(call: Call, window: Window, holds: ChargeSettings) -> Command:
@@ -923,6 +944,17 @@ def own_schedules(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return kept
 
 
+def own_hours(attributes: Mapping[str, Any]) -> str:
+    """Schedules of one or two windows, the same every day, as CHARGE_HOURS would have them; empty for any others."""
+    days = []
+    for day in DAYS:
+        entries = [{"activated": entry.get("activated"), day: entry.get(day)} for entry in own_schedules(attributes)]
+        windows = [Window.from_schedules([entry]) for entry in entries]
+        days.append({f"{w.clock()}-{w.clock(w.duration)}" for w in windows if w and w.duration < 24 * 60})
+    regular = attributes.get("mode") == "scheduled" and len(days[0]) <= 2 and all(spans == days[0] for spans in days)
+    return ",".join(sorted(days[0])) if regular else ""
+
+
 def restore(car: Renault | SimulatedZoe, state: str, dry_run: bool, sleep: Callable[[float], None], tell: Tell) -> int:
     """Put the owner's charge mode and schedules back, and see by the car's settings that they are; the exit status."""
     vehicle = car.vehicle()
@@ -1000,6 +1032,7 @@ class Controller:
         self.forecast = Forecast(settings)
         self.deaf = False  # to schedules
         self.wait = POLL_INTERVAL  # until the next poll
+        self.paused = False  # outside the charge hours
         self._sending = False  # this poll has come to the commands
         self._occasions: set[str] = set()  # of which the owner has been notified
         self._answered = clock()  # when the car was last read
@@ -1060,11 +1093,16 @@ class Controller:
         self.tell(status_line(report, local, settings.limit) + forecast.words(now))
         decided = decide(report, settings)
         action = forecast.adjust(decided, report, now)
-        self.tell(action.value.format(report.level) + ("" if action is decided else " (predicted)"))
+        reason = action.value.format(report.level) + ("" if action is decided else " (predicted)")
+        hours = hours_left(settings.charge_hours, local)
+        self.paused = hours < BLOCK_MINUTES and action in (Action.WINDOW, Action.WAIT)
+        if self.paused:  # the forecast does not count this as a stop
+            action, reason = Action.BLOCK, f"waiting for the charge hours {settings.charge_hours}"
+        self.tell(reason)
         watch, held = self._judge(action, report, held)
         kcm, left = vehicle.model in KCM_MODELS, forecast.left(forecast.level(now))
         outright = kcm and not watch.settled and (self.deaf or watch.again >= OUTRIGHT_AFTER)
-        wanted = target(action, report, held, local, left, kcm and self.deaf, outright)
+        wanted = target(action, report, held, local, left, hours, kcm and self.deaf, outright)
         commands = (kcm_commands if kcm else kca_commands)(wanted, held, report)
         for command in commands:
             self._send(command, " (to blocking charging)" if action is Action.BLOCK else "")
@@ -1077,7 +1115,7 @@ class Controller:
         self._occasion("low", low, f"battery low at {report.level:g} % and not plugged in")
         if watch.told is None and not self.dry_run:
             blocked = bool(commands) and action is Action.BLOCK and report.plugged_in and not watch.again
-            self._occasion("blocked", blocked, f"charging was blocked at {report.level:g} %")
+            self._occasion("blocked", blocked and not self.paused, f"charging was blocked at {report.level:g} %")
             watch.tell(self.clock(), report)
             forecast.told(watch.wish, self.clock())
 
@@ -1098,11 +1136,16 @@ class Controller:
         limits = f"always charging below {self.settings.always_below:g} %, blocking at {self.settings.limit:g} %"
         dry = ", dry run: nothing is written to the car" if self.dry_run else ""
         self.tell(f"{vehicle.name}: car time {self.settings.zone_name}, {limits}{dry}")
-        if own or (own is None and save_own(path, attributes, self.tell)):
+        kept = own or (own is None and save_own(path, attributes, self.tell))
+        if kept:
             self.tell(f"your own charge settings are kept in {path}: --restore brings them back")
+        hours = own_hours(attributes)
+        if kept and own is None and hours and not self.settings.charge_hours:
+            self.tell(f"your own schedule was {hours} every day: CHARGE_HOURS={hours} keeps to it")
         self.held = held = ChargeSettings.from_attributes(attributes)
         self.deaf = held.mode is Mode.DELAYED
-        if self.deaf or (held.mode is Mode.SCHEDULED and held.window == block_window(self._local(), held.window)):
+        blocked = held.mode is Mode.SCHEDULED and held.window == block_window(self._local(), held.window)
+        if (self.deaf or blocked) and hours_left(self.settings.charge_hours, self._local()) >= BLOCK_MINUTES:
             self.forecast.blocked, self.forecast.stops = True, [self.clock()]  # by the process before this one
         return held
 
@@ -1153,10 +1196,11 @@ def demo(settings: Settings) -> None:
     begin, resting = car.now, [False]
 
     def sleep(seconds: float) -> bool:
-        time.sleep(0.25)
+        time.sleep(0.02 if controller.paused else 0.25)
         car.advance(car.now + timedelta(seconds=seconds))
-        resting.append(controller.watch is not None and controller.watch.wish is False and not car.charging)
-        return all(resting[-2:]) or car.now > begin + 4 * HOUR
+        blocked = controller.watch is not None and controller.watch.wish is False and not controller.paused
+        resting.append(blocked and not car.charging)
+        return all(resting[-2:]) or car.now > begin + 36 * HOUR
 
     with contextlib.suppress(KeyboardInterrupt):
         controller.run(sleep)

@@ -62,6 +62,7 @@ class Zoe(chargeto.SimulatedZoe):
         self.asked = self.was_open = False  # asked to start: holds until a schedule says otherwise
         self.draw_delay, self.draw_interval, self.idle_report_every = delay, report_every, idle_report_every
         self.model, self.deaf = model, deaf
+        self.charged: list[tuple[datetime, float]] = []  # when it charged, by its own clock, twice a minute, and its level
         self.level, self.power, self.capacity = level, power, capacity
         super().__init__(local)
         night = {"startTime": "T02:00Z", "duration": 240}
@@ -94,6 +95,8 @@ class Zoe(chargeto.SimulatedZoe):
 
     def update(self) -> None:
         super().update()
+        if self.charging:
+            self.charged.append((self.local, self.level))
         if not self.charging and self.idle_report_every and self.now - self.reported >= self.idle_report_every:
             self.report()
 
