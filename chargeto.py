@@ -610,7 +610,7 @@ class Forecast:
             for later, after in self._reports[number + 1 :]:
                 low = max(low, (after - before - 1) / ((later - made) / MINUTE))
                 high = min(high, (after - before + 1) / ((later - made) / MINUTE))
-        if high - low <= (low + high) / 8:
+        if 7 * high <= 9 * low:  # good to an eighth
             self._rate = (low + high) / 2
         elif self._rate or remaining:
             self._rate = min(max(self._rate or (100 - level) / (remaining or 1), low), max(low, high))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from chargeto import ConfigError, Settings, hours_left, own_hours
 from cloud import VIN, World
 from stories import says
+
+from chargeto import ConfigError, Settings, hours_left, own_hours
 
 NIGHT = "22:00-06:00"
 
@@ -227,5 +228,6 @@ def test_hours_that_are_none_are_one_line_with_an_example(value):
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({"CHARGE_HOURS": value, "MAX_CHARGE_THRESHOLD": "x"}, None)
     (line,) = [fault for fault in caught.value.args if value in fault]
-    assert line.startswith("CHARGE_HOURS=") and "22:00-06:00" in line
+    assert line.startswith("CHARGE_HOURS=")
+    assert "22:00-06:00" in line
     assert len(caught.value.args) == 2
