@@ -60,20 +60,18 @@ from enum import Enum
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar
 
 
-def on_signals(handler: Callable[..., None]) -> None:
-    """From now on Ctrl-C, SIGTERM and SIGHUP do this."""
+def _on_signals(handler: Callable[..., None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)
 
 
-def stop_early(*_: object) -> None:
-    """While this file is still being loaded, which takes a moment."""
+def _stop_early(*_: object) -> None:
     print("stopped: the car is as it was found", flush=True)
     os._exit(0)
 
 
-if __name__ == "__main__":
-    on_signals(stop_early)
+if __name__ == "__main__":  # loading what follows takes a moment
+    _on_signals(_stop_early)
 try:
     import dateutil.parser
     import dateutil.tz
@@ -148,15 +146,13 @@ SECRET = r"[\w.~+/=-]*", " holds a character that no key or account has: copy it
 HOST = r"https://[a-z\d]([a-z\d.-]*[a-z\d])?|https?://(localhost|127\.[\d.]+|\[::1\])"
 SERVER = rf"({HOST})(:\d{{2,5}})?(/[\w./-]*)?", " must be https://HOST (http:// only for a server on this machine)"
 SPAN = r"(([01]\d|2[0-3]):[0-5]\d|24:00)-(([01]\d|2[0-3]):[0-5]\d|24:00)"
-HOURS = rf"((?!(.*,)?(..:..)-\3|.*24:00-00:00){SPAN}(,{SPAN})*)?", (
-    "={} is not a list of hours that begin and end at different times of a day: give for example 22:00-06:00"
-)
+HOURS = rf"((?!(.*,)?(..:..)-\3|.*24:00-00:00){SPAN}(,{SPAN})*)?"
 # Variable: its default, how a value looks, and what is told of one that looks otherwise; secret ones are not shown
 VARIABLES = {
     "MAX_CHARGE_THRESHOLD": ("85", *PERCENT),
     "ALWAYS_CHARGE_AT_THRESHOLD": ("65", *PERCENT),
     "PREDICT_STOP": ("0", "[01]", "={} must be 1 (stop by prediction) or 0"),
-    "CHARGE_HOURS": ("", *HOURS),
+    "CHARGE_HOURS": ("", HOURS, "={} must be hours with a begin and another end: for example 22:00-06:00"),
     "SPECIFIC_VIN": ("", r"\w*", "={} is not a VIN: `pyze vehicles` lists yours"),
     "KAMEREON_ACCOUNT_ID": ("", *SECRET),
     "KAMERON_ACCOUNT_ID": ("", *SECRET),  # the spec's spelling
@@ -411,10 +407,7 @@ def hours_left(charge_hours: str, local: datetime) -> int:
 
 
 def rolling_window(local: datetime, left: timedelta | None = None, hours: int = 60) -> Window:
-    """The window that lets the car charge now, from the quarter hour that has begun.
-
-    left: to charge, as predicted; hours: minutes left of the charge hours, which it never outlasts.
-    """
+    """The window that lets the car charge now; left: to charge, as predicted; hours: left of the charge hours."""
     duration = min((local.minute % 15 + hours) // 15 * 15, WINDOW_MINUTES)
     if left is not None:
         duration = min(math.ceil((local.minute % 15 + left / MINUTE) / 15) * 15, duration) or BLOCK_MINUTES
@@ -449,8 +442,7 @@ def target(
     return ChargeSettings(Mode.SCHEDULED, rolling_window(local, left, hours), asked=start)
 
 
-def schedule_command(call: Call, window: Window, holds: ChargeSettings) -> Command:
-    """The command that sends a window, with its line word for word the spec's."""
+def _schedule_command(call: Call, window: Window, holds: ChargeSettings) -> Command:
     line = f"scheduling on {window.day} @ T{window.clock()}Z for {window.duration} minutes"
     return Command(call, {"schedules": window.to_schedules()}, line, holds)
 
@@ -460,7 +452,7 @@ def kca_commands(wanted: ChargeSettings, held: ChargeSettings, report: Report) -
     commands = []
     if wanted.window and wanted.window != held.window:
         held = held._replace(window=wanted.window)
-        commands.append(schedule_command(Call.SCHEDULES, wanted.window, held))
+        commands.append(_schedule_command(Call.SCHEDULES, wanted.window, held))
     if wanted.mode and wanted.mode is not held.mode:
         held = held._replace(mode=wanted.mode)
         line = ALWAYS_LINE if wanted.mode is Mode.ALWAYS else ""
@@ -480,7 +472,7 @@ def kcm_commands(wanted: ChargeSettings, held: ChargeSettings, _: Report) -> lis
         at = f"{wanted.until.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
         return [Command(Call.KCM_START, {**START, "startDateTime": at}, line, wanted)]
     if wanted.window and (wanted.mode, wanted.window) != (held.mode, held.window):
-        return [schedule_command(Call.KCM_SCHEDULES, wanted.window, wanted._replace(asked=None))]
+        return [_schedule_command(Call.KCM_SCHEDULES, wanted.window, wanted._replace(asked=None))]
     return []
 
 
@@ -1184,8 +1176,7 @@ class Controller:
 
 
 # ---------------------------------------------------------------- the command line
-def utc_now() -> datetime:
-    """The clock of everything but the demo and the tests."""
+def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
@@ -1216,8 +1207,8 @@ def hold(args: argparse.Namespace) -> int:
     if os.stat(path).st_mode & 0o077:
         print(f"chargeto: others may read your login: chmod 600 {path}", file=sys.stderr)
     state = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "chargeto")
-    car = Renault(settings, lambda: Renault.stored(path), utc_now)
-    controller = Controller(settings, car, utc_now, say, lambda message: notify(settings, message), args.dry_run, state)
+    car = Renault(settings, lambda: Renault.stored(path), _now)
+    controller = Controller(settings, car, _now, say, lambda message: notify(settings, message), args.dry_run, state)
     try:
         if args.restore:
             return restore(car, state, args.dry_run, time.sleep, say)
@@ -1235,7 +1226,7 @@ def hold(args: argparse.Namespace) -> int:
 
 def stop(*_: object) -> None:
     """Do what Ctrl-C does, wherever the script is; from now on signals are ignored, so that its last line gets out."""
-    on_signals(lambda *_: None)
+    _on_signals(lambda *_: None)
     raise KeyboardInterrupt
 
 
@@ -1247,7 +1238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.once + args.restore + args.demo > 1 or (args.demo and args.dry_run):
         parser.error("these options do not go together")
-    on_signals(stop)
+    _on_signals(stop)
     logging.disable()  # urllib3 would log addresses, which hold the account and the VIN
     try:
         if args.help or args.version:
