@@ -82,7 +82,7 @@ def test_without_a_usable_level_nothing_is_decided(attributes):
 )
 def test_when_the_car_is_asked_to_start(level, plug, status, expected):
     report = Report(level=level, plug=plug, status=status)
-    wanted = target(decide(report, OWNER), report, ChargeSettings(), NOON, None, deaf=False, outright=False)
+    wanted = target(decide(report, OWNER), report, ChargeSettings(), NOON, None, 60, deaf=False, outright=False)
     assert bool(wanted.asked) is expected
 
 
@@ -104,7 +104,7 @@ def test_when_the_car_is_asked_to_start(level, plug, status, expected):
 )  # fmt: skip
 def test_what_the_car_is_to_hold(action, deaf, outright, held, expected):
     report = Report(level=70, plug=1, status=0.1)
-    assert target(Action[action], report, held, NOON, None, deaf=deaf, outright=outright) == expected
+    assert target(Action[action], report, held, NOON, None, 60, deaf=deaf, outright=outright) == expected
 
 
 @pytest.mark.parametrize(

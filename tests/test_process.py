@@ -56,16 +56,17 @@ def test_once_polls_once_and_a_second_time_repeats_no_more_than_a_start(process)
     assert (status, err) == (0, "")
     assert lines[0] == f"ZOE X101VE AB-123-CD {VIN}: car time Europe/Paris, always charging below 65 %, blocking at 85 %"
     assert lines[1].startswith(f"your own charge settings are kept in {process.env['XDG_STATE_HOME']}/chargeto/{VIN}.json")
-    assert STATUS.fullmatch(lines[2])
-    assert lines[3] == "we should charge, setting 30 minute window from 15 minutes ago"
-    assert lines[4].startswith("scheduling on ")
+    assert lines[2] == "your own schedule was 02:00-06:00 every day: CHARGE_HOURS=02:00-06:00 keeps to it"
+    assert STATUS.fullmatch(lines[3])
+    assert lines[4] == "we should charge, setting 30 minute window from 15 minutes ago"
+    assert lines[5].startswith("scheduling on ")
     assert len(process.cloud.requests("battery-status")) == 1
     assert [what for _, what, _ in process.cloud.writes()] == ["POST actions/charge-schedule", "POST actions/charging-start"]
     status, out, err = process.run("--once", VEHICLE_TZ="Europe/Paris")
     assert (status, err) == (0, "")
     again = [what for _, what, _ in process.cloud.writes()[2:]]
     assert ("POST actions/charge-schedule" in again) == ("scheduling on" in out)
-    assert lines[4] not in out  # only for a new quarter of an hour
+    assert lines[5] not in out  # only for a new quarter of an hour
 
 
 def test_dry_run_and_once_read_and_write_nothing(process):
