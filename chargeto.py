@@ -829,6 +829,8 @@ class Renault:
         if self._given["KAMEREON_ACCOUNT_ID"]:
             return [self._given["KAMEREON_ACCOUNT_ID"]]
         accounts = self._authorized(lambda: [account["accountId"] for account in self._kamereon.get_accounts()])
+        if not accounts:  # an answer without them is an odd one, no reason to end
+            raise CarError("Renault's cloud names no account for this login: check the MyRenault app")
         return sorted(accounts, key=lambda account: bool(account != self._login.get("kamereon-account")))
 
 

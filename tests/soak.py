@@ -108,7 +108,7 @@ class Life:
             self.world.run(minutes=1)
             self._check()
             assert "Traceback" not in "".join(self.world.lines[-20:])
-            del self.world.lines[:-60], self.world.notified[:-5]
+            del self.world.lines[:-60], self.world.notified[:-5], self.car.charged[:]
             if len(self.cloud.log) > 100:
                 del self.cloud.log[:-60], self.cloud.answers[:]
         return self.checks
