@@ -931,7 +931,7 @@ def read_own(path: str, tell: Tell) -> Mapping[str, Any] | None:
 def own_schedules(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The schedules of a charging-settings answer that hold a window, without their empty days."""
     kept = []
-    for entry in attributes.get("schedules") or []:
+    for entry in filter(lambda entry: isinstance(entry, dict), attributes.get("schedules") or []):
         filled = {name: value for name, value in entry.items() if value is not None}
         if set(DAYS) & set(filled):
             kept.append(filled)
@@ -1071,7 +1071,7 @@ class Controller:
         left = f"; {self.left_with()}" if patient else ""
         then = "" if last else f"; next try in {math.ceil(self.wait / MINUTE)} minutes"
         self.tell(f"{self._local():%H:%M:%S} {fault}{left}{then}")
-        silent = self.clock() - self._answered >= HOUR
+        silent = self.clock() - self._answered >= HOUR and not isinstance(fault, LoginError)
         self._occasion("login", isinstance(fault, LoginError), str(fault))
         self._occasion("cloud", silent, f"Renault's cloud has been out of reach for an hour: {fault}")
         return False

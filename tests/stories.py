@@ -22,3 +22,11 @@ def report(world: World, level: float | None, status: float | None = 0.1, plug: 
 def wrote(world: World) -> list[str]:
     """The commands so far, in short."""
     return [what.replace("POST actions/", "") for _, what, _ in world.cloud.writes()]
+
+
+AUTHORIZED = "err.func.wired.unauthorized"
+
+
+def error(status: int, code: str, message: str = "x", *headers: str) -> tuple[Any, ...]:
+    """An error answer of Kamereon's."""
+    return status, {"errors": [{"errorCode": code, "errorMessage": message}]}, *headers
