@@ -863,10 +863,12 @@ class SimulatedZoe:
         while self.now < until:
             step = min(timedelta(seconds=30), until - self.now)
             if self.charging:
-                slowing = min(1.0, 0.4 + (100 - self.level) * 0.03)  # near full, as batteries do: from 80 % on
-                self.level = min(100.0, self.level + self.power * slowing * (step / HOUR) / self.capacity * 100)
+                self.level = min(100.0, self.level + self.power * self.slowing() * (step / HOUR) / self.capacity * 100)
             self.now += step
             self.update()
+
+    def slowing(self) -> float:
+        return min(1.0, 0.4 + (100 - self.level) * 0.03)  # near full, as batteries do: from 80 % on
 
     def update(self) -> None:
         while self.on_the_way and self.on_the_way[0][0] <= self.now:

@@ -70,7 +70,7 @@ def test_a_command_that_the_cloud_refuses_is_no_disobedience_of_the_car(world):
         report(story, 86, 1.0)
         story.poll()
     assert not says(story, "the car charges though")
-    assert not [message for message in story.notified if "obey" in message]
+    assert not [message for message in story.notified if "told again every hour" in message]
     story.cloud.always["POST actions"] = 200, {"data": {}}
     for minute in range(0, 25, 5):
         report(story, 86, 1.0)
@@ -84,7 +84,7 @@ def test_who_starts_a_charge_again_and_again_is_overruled_every_time_and_the_car
         story.car.app("start")
         story.run(minutes=20)
         assert not story.car.charging
-    assert not story.notified or not [message for message in story.notified if "obey" in message]
+    assert not story.notified or not [message for message in story.notified if "told again every hour" in message]
 
 
 @pytest.mark.parametrize("settings", [None, {"mode": "delayed", "schedules": []}])
@@ -96,7 +96,7 @@ def test_a_dead_station_costs_few_writes_even_when_the_settings_cannot_be_read(w
     story.car.powered = False
     story.run(days=1)
     assert len(story.cloud.writes()) <= 130
-    assert len([message for message in story.notified if "obey" in message]) == 1
+    assert len([message for message in story.notified if "told again every hour" in message]) == 1
 
 
 def test_one_report_is_held_against_the_car_once(world):
