@@ -96,6 +96,7 @@ OBEY = timedelta(minutes=10)  # a command has this long to reach the car (spec)
 PATIENCE, OUTRIGHT_AFTER = 3, 2  # again to charge by its window (then by mode "always")
 WINDOW_MINUTES = 45  # 30 minutes ahead of the quarter hour that has begun; schedules start on these (renault.md 3)
 BLOCK_MINUTES = 15  # the shortest window Renault takes (renault.md 3)
+IMAGINED = [timedelta(minutes=6.5)] * 4  # delays to obey, beside those that were seen: one lucky sample must not decide
 SOONEST_POLL = timedelta(seconds=30)  # between two regular ones, when the car must be told to stop
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 SETTINGS_TRIES = 3  # polls that fail rather than begin without knowing the owner's own charge settings
@@ -410,7 +411,7 @@ def rolling_window(local: datetime, left: timedelta | None = None, hours: int = 
     """The window that lets the car charge now; left: to charge, as predicted; hours: left of the charge hours."""
     duration = min((local.minute % 15 + hours) // 15 * 15, WINDOW_MINUTES)
     if left is not None:
-        duration = min(math.ceil((local.minute % 15 + left / MINUTE) / 15) * 15, duration) or BLOCK_MINUTES
+        duration = min(math.ceil((local.minute % 15 + left / MINUTE - 2) / 15) * 15, duration) or BLOCK_MINUTES
     return Window(DAYS[local.weekday()], local.hour * 60 + local.minute // 15 * 15, duration)
 
 
@@ -569,29 +570,29 @@ class Forecast:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.blocked = settings, False
         self.stops: list[datetime] = []
-        self._delays = [timedelta(minutes=7)] * 2  # to obey; two imagined ones, since one lucky sample must not decide
-        self._told: tuple[bool, datetime] | None = None  # to charge or not, and not yet followed
+        self._delays: list[timedelta] = []  # to obey
+        self._told: datetime | None = None  # to stop, and it has not yet
         self._report = Report()
         self._reports: list[tuple[datetime, float]] = []  # time and level, while it charges without a break
         self._rate: float | None = None  # points of state of charge a minute
 
     def told(self, charge: bool | None, now: datetime) -> None:
         """The cloud has accepted that the car is to charge, or to stop; None: neither."""
-        self._told = None if charge is None or charge is self._report.charges else (charge, now)
+        self._told = now if charge is False and self._report.charges else None
 
-    def see(self, report: Report, ended: bool) -> None:
-        """Learn from a report. ended: the window that the car holds is over, so it may have stopped by itself."""
+    def see(self, report: Report) -> None:
+        """Learn from a report."""
         self._report = report
         if not report.plugged_in:
-            self._told, self._rate = None, None
-        if self._told and report.made and self._told[0] is report.charges and report.made >= self._told[1]:
-            if report.made - self._told[1] <= 2 * OBEY and (report.charges or not ended):
-                self._delays = [*self._delays[-6:], report.made - self._told[1]]
+            self._told, self._rate, self.stops = None, None, []
+        if self._told and report.made and report.charges is False and report.made >= self._told:
+            if report.made - self._told <= 2 * OBEY:
+                self._delays = [*self._delays[-7:], report.made - self._told]
             self._told = None
         if not report.charges or report.made is None or report.level is None:
             self._reports = []
         elif not self._reports or report.made > self._reports[-1][0]:
-            self._reports = [*self._reports[-3:], (report.made, report.level)]
+            self._reports = [*self._reports[-4:], (report.made, report.level)]
             self._learn_rate(report.level, report.remaining)
 
     def _learn_rate(self, level: float, remaining: float | None) -> None:
@@ -626,7 +627,8 @@ class Forecast:
     def stop_in(self, now: datetime) -> timedelta:
         """How long until the car must be told to stop at the limit; negative when it is late, long when not known."""
         left = self.left(self.level(now))
-        return DELAY if left is None else left - sum(self._delays, timedelta(0)) / len(self._delays)
+        delays = [*self._delays, *IMAGINED]
+        return DELAY if left is None else left - sum(delays, timedelta(0)) / len(delays)
 
     def adjust(self, action: Action, report: Report, now: datetime) -> Action:
         """Stop before the limit is reported; take up again, once, what has stopped far short of it."""
@@ -1085,7 +1087,7 @@ class Controller:
         report = Report.from_attributes(self.car.battery_status())
         now, local = self.clock(), self._local()
         self._answered = now
-        forecast.see(report, held.window is not None and not held.window.open_at(local))
+        forecast.see(report)
         self.tell(status_line(report, local, settings.limit) + forecast.words(now))
         decided = decide(report, settings)
         action = forecast.adjust(decided, report, now)
