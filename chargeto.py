@@ -66,7 +66,7 @@ def _on_signals(handler: Callable[..., None]) -> None:
 
 
 def _stop_early(*_: object) -> None:
-    print("stopped: the car is as it was found", flush=True)
+    os.write(1, b"stopped: the car is as it was found\n")
     os._exit(0)
 
 
@@ -212,7 +212,7 @@ class Settings:
 
 
 def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
-    """The car's time zone and how it is called; this machine's own when none is set."""
+    # The car's time zone and how it is called; this machine's own when none is set
     if name is None:
         local = dateutil.tz.gettz() or dateutil.tz.tzlocal()
         return local, f"{datetime.now(local):UTC%z} (this machine's zone)"
@@ -348,7 +348,7 @@ class ChargeSettings(NamedTuple):
 
     def common(self, other: ChargeSettings) -> ChargeSettings:
         """What is known while a command that leads from this to the other may have arrived or not."""
-        return ChargeSettings(*(mine if mine == its else None for mine, its in zip(self, other)))  # type: ignore[arg-type]
+        return ChargeSettings._make(mine if mine == its else None for mine, its in zip(self, other))
 
 
 class Call(Enum):
@@ -556,7 +556,7 @@ class Watch:
         return True
 
     def _by_level(self, made: datetime, level: float) -> bool | None:
-        """Whether it charges, where the status says nothing: the level has risen, or has not for a whole hour."""
+        # Whether it charges, where the status says nothing: the level has risen, or has not for a whole hour
         first, before = self._first or (made, level)
         known = level > before or made - first >= HOUR
         self._first = (made, level) if known else (first, before)
@@ -572,23 +572,19 @@ class Forecast:
         self.stops: list[datetime] = []
         self._delays: list[timedelta] = []  # to obey
         self._told: datetime | None = None  # to stop, and it has not yet
-        self._report = Report()
         self._reports: list[tuple[datetime, float]] = []  # time and level, while it charges without a break
         self._rate: float | None = None  # points of state of charge a minute
 
     def told(self, charge: bool | None, now: datetime) -> None:
         """The cloud has accepted that the car is to charge, or to stop; None: neither."""
-        self._told = now if charge is False and self._report.charges else None
+        self._told = now if charge is False and self._reports else None
 
     def see(self, report: Report) -> None:
         """Learn from a report."""
-        self._report = report
         if not report.plugged_in:
             self._told, self._rate, self.stops = None, None, []
         if self._told and report.made and report.charges is False and report.made >= self._told:
-            if report.made - self._told <= 2 * OBEY:
-                self._delays = [*self._delays[-7:], report.made - self._told]
-            self._told = None
+            self._delays, self._told = [*self._delays[-7:], min(report.made - self._told, OBEY)], None
         if not report.charges or report.made is None or report.level is None:
             self._reports = []
         elif not self._reports or report.made > self._reports[-1][0]:
@@ -613,7 +609,7 @@ class Forecast:
         if not self.settings.predict_stop or not self._reports or not self._rate:
             return None
         made, level = self._reports[-1]
-        # Each report says where the charge was, give or take a point: together they say it better
+        # Each report says where the charge was, give or take a point; together they say it better
         lines = [before + self._rate * ((made - when) / MINUTE) for when, before in self._reports]
         at_report = min(max((max(lines) + min(lines) + 1) / 2, level), level + 1)
         return min(at_report + self._rate * max(0.0, (now - made) / MINUTE), 100.0)
@@ -697,8 +693,7 @@ class Transport(HTTPAdapter):
             response = super().send(request, *args, **kwargs)
             content = response.content
         except OSError as error:  # its own text would show the account and the VIN
-            fault = type(error).__name__  # ConnectTimeout, ReadTimeout, SSLError, ConnectionError, ...
-            raise CarError(f"Renault's cloud cannot be reached ({fault}): check the network, or wait") from None
+            raise CarError(f"Renault's cloud cannot be reached ({type(error).__name__}): check the network") from None
         body: Any = None
         with contextlib.suppress(ValueError, RecursionError):  # not JSON: told below, by its status
             body = json.loads(content)
@@ -710,7 +705,7 @@ class Transport(HTTPAdapter):
 
 
 def _cloud_error(response: requests.Response, content: str, now: datetime) -> CarError:
-    """Turn a bad answer into the error that says what to do; its text is not quoted, it may hold a secret."""
+    # Turn a bad answer into the error that says what to do; its text is not quoted, it may hold a secret
     status, value, asked = response.status_code, response.headers.get("Retry-After", ""), timedelta(0)
     with contextlib.suppress(TypeError, ValueError, OverflowError):  # in seconds or as a date
         asked = timedelta(seconds=int(value)) if value.isdigit() else parsedate_to_datetime(value) - now
@@ -782,7 +777,7 @@ class Renault:
         self._authorized(lambda: self._pyze._request("POST", url.format(self._pyze._vin), json=body))
 
     def _authorized(self, request: Callable[[], T], again: bool = True) -> T:
-        """Make a request with a JWT that is still good, and once more with a new one when it was refused."""
+        # Make a request with a JWT that is still good, and once more with a new one when it was refused
         if "gigya-token" not in self._login or self._clock() >= self._jwt_until:
             self._login.pop("gigya-token", None)  # then pyze mints one
             self._read_login()
@@ -799,7 +794,7 @@ class Renault:
             raise CarError("Renault's cloud answered without the data asked for: wait") from None
 
     def _read_login(self) -> None:
-        """Take over a new `pyze login`; the keys in the environment win."""
+        # Take over a new `pyze login`; the keys in the environment win
         names = ("gigya", "gigya-person-id", "gigya-api-key", "kamereon-api-key")
         fresh = self._read_stored()  # half written just now, it is empty
         self._login.update({name: fresh[name] for name in names if name in fresh})
@@ -865,12 +860,9 @@ class SimulatedZoe:
         while self.now < until:
             step = min(timedelta(seconds=30), until - self.now)
             if self.charging:
-                self.level = min(100.0, self.level + self.power * self.slowing() * (step / HOUR) / self.capacity * 100)
+                self.level = min(100.0, self.level + self.power * (step / HOUR) / self.capacity * 100)
             self.now += step
             self.update()
-
-    def slowing(self) -> float:
-        return min(1.0, 0.4 + (100 - self.level) * 0.03)  # near full, as batteries do: from 80 % on
 
     def update(self) -> None:
         while self.on_the_way and self.on_the_way[0][0] <= self.now:
@@ -1118,7 +1110,7 @@ class Controller:
             forecast.told(watch.wish, self.clock())
 
     def _first_look(self, vehicle: Vehicle) -> ChargeSettings:
-        """Ask what the car holds, and keep what is the owner's own before the first command goes out."""
+        # Ask what the car holds, and keep what is the owner's own before the first command goes out
         path = os.path.join(self.state, f"{vehicle.vin}.json") if self.state and not self.dry_run else ""
         own = read_own(path, self.tell) if path else {}
         attributes: Mapping[str, Any] = {}
@@ -1148,7 +1140,7 @@ class Controller:
         return held
 
     def _judge(self, action: Action, report: Report, held: ChargeSettings) -> tuple[Watch, ChargeSettings]:
-        """Mechanisms 1 and 2: make everything unknown when the car is to do something else, or does not obey."""
+        # Mechanisms 1 and 2: make everything unknown when the car is to do something else, or does not obey
         watch, window = self.watch, held.window if held.mode is Mode.SCHEDULED else None
         wish = False if action is Action.BLOCK else report.plugged_in or None
         lapsed = action is Action.WINDOW and window is not None and not window.open_at(self._local())
@@ -1166,7 +1158,7 @@ class Controller:
         return watch, held
 
     def _send(self, command: Command, why: str) -> None:
-        """Mechanism 1: what it changes is unknown before it goes out, and known when the cloud has accepted it."""
+        # Mechanism 1: what it changes is unknown before it goes out, and known when the cloud has accepted it
         if command.line:
             self.tell(command.line + why)
         if not self.dry_run:
@@ -1225,8 +1217,8 @@ def hold(args: argparse.Namespace) -> int:
         say(f"{error}; your own charge settings stay in {state}")
         return 1
     except KeyboardInterrupt:
-        kept = f"your own charge settings stay in {state}, the car may not hold them yet"
-        say(f"stopped: {kept if args.restore else controller.left_with()}")
+        own = f"your own charge settings stay in {state}, the car may not hold them yet"
+        say(f"stopped: {own if args.restore else controller.left_with()}")
     return 0
 
 

@@ -23,7 +23,7 @@ from cloud import Zoe, chargeto
 
 LIMIT = 85.0
 POWERS = (3.7, 7.4, 11.0, 22.0, 40.0)
-CHARGES = 200  # for each power
+CHARGES = 300  # for each power
 BEGINNINGS = ("always", "window", "app before", "app after")
 KINDS = ("plain", "predicted", "lockout")
 LOCKOUT = timedelta(hours=2)
@@ -56,10 +56,7 @@ class Car(Zoe):
     def points(self, minutes: float) -> float:
         """How far a charge gets near the limit."""
         slowing = 0.4 + (100 - LIMIT) * 0.03 if self.tapers else 1.0
-        return self.power * slowing * minutes / 60 / self.capacity * 100
-
-    def slowing(self) -> float:
-        return super().slowing() if self.tapers else 1.0
+        return self.full_power * slowing * minutes / 60 / self.capacity * 100
 
     def _request(self) -> None:
         self.requests.append(self.now)

@@ -63,7 +63,7 @@ class Zoe(chargeto.SimulatedZoe):
         self.draw_delay, self.draw_interval, self.idle_report_every = delay, report_every, idle_report_every
         self.model, self.deaf = model, deaf
         self.charged: list[tuple[datetime, float]] = []  # when it charged, by its own clock, twice a minute, and its level
-        self.level, self.power, self.capacity = level, power, capacity
+        self.level, self.full_power, self.capacity = level, power, capacity
         super().__init__(local)
         night = {"startTime": "T02:00Z", "duration": 240}
         self.settings["schedules"] = [{"id": 1, "activated": True, **{day: dict(night) for day in chargeto.DAYS}}]
@@ -81,6 +81,13 @@ class Zoe(chargeto.SimulatedZoe):
         kcm = {"start": (chargeto.Call.KCM_START, start), "always": (chargeto.Call.KCM_START, start),
                "schedules": (chargeto.Call.KCM_SCHEDULES, {"schedules": schedules})}  # fmt: skip
         self.send(*(kcm if self.model in chargeto.KCM_MODELS else kca)[deed])
+
+    tapers = True
+
+    @property
+    def power(self) -> float:  # type: ignore[override]
+        """Near full, from 80 % on, a battery charges slower."""
+        return self.full_power * (min(1.0, 0.4 + (100 - self.level) * 0.03) if self.tapers else 1.0)
 
     def plug(self, plugged: bool) -> None:
         """Plug the cable in or out; the car reports it."""

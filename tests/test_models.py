@@ -156,14 +156,14 @@ def test_two_lockouts_in_which_the_window_lapses(world, car):
 @pytest.mark.parametrize("dies", [True, False], ids=["its current dies at once", "no current at all"])
 def test_a_dead_charging_station_costs_130_commands_a_day_at_most_and_one_notification(world, car, dies):
     story = at(world, 70, idle_report_every=timedelta(minutes=10), **car)
-    story.car.power, story.car.powered = 0.01, dies
+    story.car.full_power, story.car.powered = 0.01, dies
     for _ in range(288):
         story.poll()
         story.car.powered = dies and not story.car.charging
     assert len(story.cloud.writes()) <= 130
     assert len([text for text in story.notified if "does not charge though it should" in text]) == 1
     assert requests_an_hour(story) <= 30
-    story.car.power, story.car.powered = 11, True
+    story.car.full_power, story.car.powered = 11, True
     story.run(hours=3)
     assert story.car.level > 80
 
