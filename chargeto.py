@@ -60,7 +60,7 @@ from enum import Enum
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar
 
 
-def _on_signals(handler: Callable[..., None]) -> None:
+def _on_signals(handler: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)
 
@@ -1255,4 +1255,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    status = main()
+    _on_signals(signal.SIG_IGN)  # while Python ends, one would kill it
+    raise SystemExit(status)
