@@ -152,7 +152,7 @@ VARIABLES = {
     "MAX_CHARGE_THRESHOLD": ("85", *PERCENT),
     "ALWAYS_CHARGE_AT_THRESHOLD": ("65", *PERCENT),
     "PREDICT_STOP": ("0", "[01]", "={} must be 1 (stop by prediction) or 0"),
-    "CHARGE_HOURS": ("", HOURS, "={} must be hours with a begin and another end: for example 22:00-06:00"),
+    "CHARGE_HOURS": ("", HOURS, "={} must be times from 00:00 to 24:00, begin and end apart: for example 22:00-06:00"),
     "SPECIFIC_VIN": ("", r"\w*", "={} is not a VIN: `pyze vehicles` lists yours"),
     "KAMEREON_ACCOUNT_ID": ("", *SECRET),
     "KAMERON_ACCOUNT_ID": ("", *SECRET),  # the spec's spelling

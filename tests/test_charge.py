@@ -8,8 +8,6 @@ from datetime import datetime, timedelta
 import pytest
 from stories import report, says, wrote
 
-import chargeto
-
 GOLDEN = """\
 12:49:32 86% plugged in, Waiting for planned charge, power: 11.5 remaining: 55 (ttc: 12.0min)  [updated: 2021-10-21T10:48:57Z]
 we should charge, setting 30 minute window from 15 minutes ago
@@ -93,6 +91,7 @@ def test_a_week_parked_at_the_limit_charges_nothing_and_writes_little(world):
     story.run(days=5)
     assert story.car.level == 86
     assert wrote(story) == ["charge-schedule", "charge-schedule"]  # the first, and one when it came near
+    assert story.notified == ["chargeto: charging was blocked at 86 %"]
     first, second = (when for when, _, _ in story.cloud.writes())
     assert timedelta(days=4) < second - first < timedelta(days=5)
 
@@ -172,6 +171,16 @@ def test_a_refused_start_is_asked_for_again_at_the_next_poll(world):
     assert wrote(story).count("charging-start") == 2
 
 
+def test_a_restart_before_the_car_has_reported_repeats_a_start_and_nothing_else(world):
+    story = world("2026-05-05T10:01:00Z", level=70, delay=timedelta(0))
+    report(story, 70, 0.1)
+    story.poll()
+    first = wrote(story)
+    story.restart()
+    story.poll()
+    assert wrote(story)[len(first) :] == ["charging-start"]
+
+
 @pytest.mark.parametrize("level", [50, 70, 86])
 def test_a_restart_repeats_nothing(world, level):
     story = world("2026-05-05T10:46:00Z", level=level)
@@ -204,15 +213,6 @@ def test_a_car_that_does_not_tell_its_settings_is_told_everything(world):
     assert says(story, "what the car holds is unknown: this car's gateway does not support that: it may do without (HTTP 501, err.tech.501)")
 
 
-def test_half_done_is_not_done(world):
-    story = world(level=86)
-    story.cloud.always["GET charging-settings"] = 200, {"data": {"attributes": {"mode": "always", "schedules": []}}}
-    story.cloud.faults.append(("charge-mode", (500, {"errors": [{"errorCode": "err.tech.500"}]})))
-    story.run(hours=1)
-    assert wrote(story) == ["charge-schedule", "charge-mode", "charge-mode"]
-    assert [line[9:] for line in story.faults()] == ["Renault's side has a technical fault: wait (HTTP 500, err.tech); next try in 5 minutes"]
-
-
 def test_a_dry_run_decides_and_prints_and_writes_nothing(world):
     story = world(level=70)
     story.dry_run = True
@@ -242,17 +242,32 @@ def test_polls_are_five_minutes_apart_however_long_a_poll_takes(world):
     assert waited == [280.0, 280.0, 280.0]
 
 
-def test_a_clock_that_is_set_back_does_not_stretch_the_wait(world):
-    story = world(level=70)
-    waits = []
+@pytest.mark.parametrize(("hours", "wait"), [(1, 0), (-1, 300)])
+def test_a_clock_that_is_set_during_a_poll_stretches_no_wait(world, hours, wait):
+    story, waits = world(level=70), []
 
-    def set_back():
-        story.clock.now -= timedelta(hours=1)
+    def set_it():
+        story.clock.now += timedelta(hours=hours)
         return 200, {"data": {"attributes": dict(story.car.attributes)}}
 
-    story.cloud.faults.append(("battery-status", set_back))
+    story.cloud.faults.append(("battery-status", set_it))
     story.script.run(lambda seconds: waits.append(seconds) or True)
-    assert waits == [300.0]
+    assert waits == [wait]
+
+
+def test_a_night_without_the_cloud_costs_what_is_left_of_the_window(world):
+    story = world("2026-05-05T10:01:00Z", level=66, power=3.7)
+    story.run(minutes=30)
+    story.cloud.always[""] = "drop"
+    before = story.car.level
+    story.run(hours=8)
+    assert not story.car.charging
+    assert story.car.level - before < 3.7 / 52 * 100 * 45 / 60
+    story.cloud.always.clear()
+    story.run(minutes=25)
+    assert story.car.charging
+    story.run(hours=6)
+    assert 85 <= story.car.level <= 88
 
 
 def test_another_account_and_vehicle_by_name(world):
@@ -261,15 +276,6 @@ def test_another_account_and_vehicle_by_name(world):
     story.run(minutes=5)
     assert story.lines[0].startswith("VF1OTHER: car time")
     assert not story.cloud.requests("persons")
-
-
-def test_an_unknown_vin_lists_those_there_are(world):
-    story = world(env={"SPECIFIC_VIN": "VF1NOBODY"})
-    with pytest.raises(chargeto.ConfigError) as caught:
-        story.run(minutes=5)
-    assert caught.value.args == (
-        "SPECIFIC_VIN=VF1NOBODY is not among your vehicles; there are: ZOE X101VE AB-123-CD VF1AG000064123456",
-    )
 
 
 def test_each_root_url_goes_where_it_belongs(world):

@@ -12,6 +12,13 @@ from stories import AUTHORIZED, error, report, says, wrote
 
 import chargeto
 
+
+def busiest_hour(story):
+    """The most requests that any hour has seen."""
+    made = [when for when, _, _ in story.cloud.log]
+    return max(sum(1 for other in made if when <= other < when + timedelta(hours=1)) for when in made)
+
+
 NESTED = json.dumps({"errors": [{"status": "409", "code": "409001", "title": "x", "detail": "y"}]})
 FAULTS = [
     pytest.param("drop", "cannot be reached (ConnectionError): check the network", id="dropped"),
@@ -74,6 +81,17 @@ def test_a_fault_of_any_request_is_survived(world, where, fault):
     story.run(minutes=60)
     assert 85 <= story.car.level < 92
     assert not story.car.charging
+
+
+@pytest.mark.parametrize("root", ["https://127.0.0.1:10", "https://nowhere.invalid", None], ids=["refused", "dns", "tls"])
+def test_no_way_to_the_cloud_is_one_line_a_poll_without_its_address(world, root):
+    story = world(level=70)
+    root = root or story.cloud.url.replace("http:", "https:")
+    story.env.update(GIGYA_ROOT_URL=root, KAMEREON_ROOT_URL=root)
+    story.restart()
+    story.run(minutes=30)
+    assert len(story.lines) == len(says(story, "check the network; next try in 5 minutes")) == 6
+    assert root.partition("//")[2] not in "".join(story.lines)
 
 
 @pytest.mark.parametrize("where", ["getJWT", "battery-status"])  # pyze has two sessions
@@ -186,6 +204,25 @@ def test_a_refused_stop_is_sent_again_at_every_poll_until_it_is_accepted(world, 
     assert not story.car.charging
 
 
+@pytest.mark.parametrize(("what", "refusal"), [
+    ("charge-mode", error(409, "409001")), ("charge-mode", error(401, AUTHORIZED)), ("charge-mode", "lose"),
+    ("charge-schedule", error(429, "x")), ("charge-schedule", "drop"),
+])  # fmt: skip
+def test_a_stop_refused_for_three_hours_and_the_status_is_read_all_the_same(world, what, refusal):
+    story = world("2026-05-05T10:00:00Z", level=86, power=2.3)
+    story.car.settings = {"mode": "always", "schedules": []}
+    story.car.update()
+    story.cloud.always[what] = refusal
+    story.run(hours=3)
+    read = [when for when, _, _ in story.cloud.requests("battery-status")]
+    assert max(later - when for when, later in zip(read, read[1:])) == timedelta(minutes=10)
+    assert busiest_hour(story) <= 30
+    story.cloud.always.clear()
+    story.run(minutes=25)
+    assert not story.car.charging
+    assert story.car.level < 98
+
+
 def test_a_command_whose_answer_was_lost_may_hold_or_not_and_is_never_believed(world):
     story = world("2026-05-05T10:00:00Z", level=86)
     story.run(minutes=15)
@@ -224,6 +261,5 @@ def test_however_often_the_cloud_refuses_never_more_than_30_requests_an_hour(wor
     story = world("2026-05-05T10:00:00Z", level=70)
     story.cloud.always["POST actions"] = error(401, AUTHORIZED)
     story.run(hours=6)
-    made = [when for when, _, _ in story.cloud.log]
-    assert max(sum(1 for other in made if when <= other < when + timedelta(hours=1)) for when in made) in range(20, 31)
+    assert busiest_hour(story) in range(20, 31)
     assert says(story, "30 requests were made in an hour")

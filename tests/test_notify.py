@@ -20,7 +20,7 @@ def test_the_owner_is_notified_once_per_occasion(world):
     assert len(story.notified) == 2
     assert re.fullmatch(r"chargeto: charging was blocked at 8\d %", story.notified[1])
     story.restart()
-    story.run(days=5)  # the block moves on meanwhile
+    story.run(hours=1)
     story.car.level = 70
     story.car.plug(False)
     story.run(hours=1)

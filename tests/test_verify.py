@@ -34,6 +34,41 @@ def test_who_starts_a_charge_in_the_app_at_the_limit_is_overruled_at_the_next_re
     assert wrote(story) == ["charge-schedule", "charge-mode"]
 
 
+@pytest.mark.parametrize("deed", ["start", "always"])
+@pytest.mark.parametrize("minutes", [0, 35])
+def test_a_restart_above_the_limit_while_the_app_has_it_charging(world, deed, minutes):
+    story = world("2026-05-05T10:00:00Z", level=86, power=7.4)
+    story.run(hours=2)
+    story.car.app(deed)
+    story.run(minutes=minutes)
+    story.restart()
+    story.run(minutes=45)
+    assert not story.car.charging
+    assert story.car.level < 93
+
+
+@pytest.mark.parametrize("level", [75, 84.9])
+def test_always_in_the_app_on_the_way_ends_at_94_percent_at_most(world, level):
+    story = world("2026-05-05T10:01:00Z", level=66, power=11, delay=timedelta(minutes=9))
+    story.run(lambda: story.car.level >= level)
+    story.car.app("always")
+    story.run(hours=4)
+    assert not story.car.charging
+    assert 85 <= story.car.level <= 94
+
+
+@pytest.mark.parametrize("lost", [(200, {"data": {}}), "drop", "lose"])
+def test_a_ze40_stuck_at_not_available_whose_always_got_lost_charges_to_the_limit(world, lost):
+    story = world("2026-05-05T10:00:00Z", level=50, idle_report_every=timedelta(minutes=10))
+    story.cloud.always["battery-status"] = lambda: (200, {"data": {"attributes": {**story.car.attributes, "chargingStatus": -1.1}}})
+    story.cloud.faults += [("charge-mode", lost), ("charging-start", lost)]
+    story.run(minutes=100)
+    assert story.car.charging
+    story.run(hours=5)
+    assert not story.car.charging
+    assert 85 <= story.car.level <= 90
+
+
 def test_a_charge_the_app_has_switched_off_is_taken_up_again(world):
     story = world("2026-05-05T10:01:00Z", level=66, delay=timedelta(minutes=2))
     story.run(minutes=20)
