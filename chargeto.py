@@ -100,7 +100,7 @@ IMAGINED = [timedelta(minutes=6.5)] * 4  # delays to obey, beside those that wer
 SOONEST_POLL = timedelta(seconds=30)  # between two regular ones, when the car must be told to stop
 DELAY = timedelta(hours=24)  # of a delayed start (RA#2202); renewed when half of it is over
 SETTINGS_TRIES = 3  # polls that fail rather than begin without knowing the owner's own charge settings
-REQUESTS_AN_HOUR, SPARE = 30, 4  # of every kind, the last ones not for commands; Renault's quota: U (renault.md 1)
+REQUESTS_AN_HOUR = 30  # at most, of every kind; Renault's own limit is not known (renault.md 1)
 JWT_LIFE = timedelta(minutes=14)  # Gigya gives 15; one to spare for clocks and slow requests
 TIMEOUTS = (10, 30)  # seconds to connect and for each read; pyze itself sets none (renault.md 4.1)
 NOTIFY_TIMEOUT = 30  # seconds
@@ -673,8 +673,7 @@ class Transport(HTTPAdapter):
         """Send one request. Raises CarError, whose text holds no address, key, account or VIN."""
         now = self._clock()
         self._sent = [when for when in self._sent if now - HOUR < when <= now]
-        spare = SPARE if request.method == "POST" and "/kamereon/" in str(request.url) else 0
-        if len(self._sent) >= REQUESTS_AN_HOUR - spare:
+        if len(self._sent) >= REQUESTS_AN_HOUR:
             raise CarError(f"{REQUESTS_AN_HOUR} requests were made in an hour, more would risk a lockout: wait")
         self._sent.append(now)
         kwargs["timeout"] = TIMEOUTS

@@ -151,6 +151,7 @@ def test_an_unplugged_car_holds_the_block_outside_the_hours(world):
     one = evening(world)
     one.car.plug(False)
     one.run(hours=1)
+    assert len(says(one, "scheduling on wednesday @ T18:00Z for 15 minutes (to blocking charging)")) == 1
     one.car.plug(True)
     one.run(hours=2)
     assert minutes_outside(one) == 0
@@ -206,7 +207,8 @@ def test_the_owners_own_schedule_as_charge_hours(mode, schedules, hours):
 
 
 def test_the_first_start_names_the_owners_own_hours_once(world, tmp_path):
-    one = world()
+    one = world(level=70)
+    one.car.plug(False)  # so that the car keeps its schedule
     one.state = str(tmp_path)
     one.restart()
     one.run(minutes=1)
@@ -215,7 +217,7 @@ def test_the_first_start_names_the_owners_own_hours_once(world, tmp_path):
     one.run(minutes=1)
     assert len(says(one, "CHARGE_HOURS")) == 1
     (tmp_path / f"{VIN}.json").unlink()
-    one.env["CHARGE_HOURS"] = "01:00-05:00"
+    one.env["CHARGE_HOURS"] = "01:00-23:00"
     one.restart()
     one.run(minutes=1)
     assert len(says(one, "CHARGE_HOURS")) == 1

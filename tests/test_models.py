@@ -205,6 +205,16 @@ def test_one_that_the_window_does_not_start_is_started_outright_and_then_gets_it
     assert kcm(story).count("start") == 1
 
 
+def test_one_that_no_longer_hears_of_its_window_in_mid_charge_is_started_outright_too(world):
+    story = at(world, 66, power=3.7, idle_report_every=timedelta(minutes=10), **PHASE_2)
+    story.run(hours=1)
+    assert story.car.charging
+    story.car.deaf, story.car.settings = True, {"mode": "scheduled", "schedules": []}  # by the app
+    story.run(hours=2)
+    assert "start" in kcm(story)
+    assert story.car.charging
+
+
 def test_one_whose_settings_cannot_be_read_is_started_and_stopped_all_the_same(world):
     story = at(world, 70, idle_report_every=timedelta(minutes=10), **DEAF)
     story.cloud.always["charging-settings"] = 501, {"errors": [{"errorCode": "err.tech.501"}]}
@@ -253,6 +263,7 @@ def test_a_deaf_one_driven_to_70_percent_is_started_at_once_and_stopped_at_the_l
     story.run(hours=4)
     assert not story.car.charging
     assert 85 <= story.car.level < 94
+    assert kcm(story)[:2] == ["start", "schedule"]  # the window again, as soon as it charges
     assert kcm(story)[-1] == "delay"
 
 

@@ -135,8 +135,12 @@ def test_there_is_no_third_push_but_a_new_charge_after_driving_or_half_a_day():
     away = charging(3, 66, status=0.0, plug=0)
     one.see(away)
     assert one.adjust(Action.WAIT, away, at(4)) is Action.WAIT
+    for seen in (low, charging(5, 66, 40), charging(25, 80, 20)):
+        one.see(seen)
+    assert one.adjust(Action.WINDOW, charging(25, 80, 20), at(28)) is Action.BLOCK
+    low = charging(30, 66, status=0.1)
     one.see(low)
-    assert one.adjust(Action.WINDOW, low, at(5)) is Action.WINDOW
+    assert one.adjust(Action.WINDOW, low, at(31)) is Action.WINDOW
 
 
 def test_below_the_lower_threshold_it_charges_even_after_two_stops():

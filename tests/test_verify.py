@@ -134,6 +134,18 @@ def test_a_dead_station_costs_few_writes_even_when_the_settings_cannot_be_read(w
     assert len([message for message in story.notified if "told again every hour" in message]) == 1
 
 
+def test_a_lost_answer_leaves_the_mode_unknown_whatever_is_wanted_next(world):
+    story = world("2026-05-05T10:00:00Z", level=60)
+    report(story, 64, 1.0)
+    story.poll()
+    report(story, 65, 1.0)
+    story.cloud.faults.append(("charge-mode", "lose"))
+    story.poll()
+    report(story, 64, 1.0)
+    story.poll()
+    assert story.cloud.writes()[-1][2] == {"action": "always_charging"}
+
+
 def test_one_report_is_held_against_the_car_once(world):
     story = world("2026-05-05T10:00:00Z", level=50)
     story.cloud.always["POST actions"] = 200, {"data": {}}
