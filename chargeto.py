@@ -218,7 +218,7 @@ def _zone(name: str | None, faults: list[str]) -> tuple[tzinfo, str]:
         return pytz.timezone(name), name
     forms = {form.lower(): zone for zone in pytz.common_timezones for form in (zone.rpartition("/")[2], zone)}
     near = difflib.get_close_matches(name.lower().replace(" ", "_"), forms, n=3, cutoff=0.5)
-    wanted = ", ".join(forms[form] for form in near) or "Europe/Paris, Europe/London"
+    wanted = ", ".join(dict.fromkeys(forms[form] for form in near)) or "Europe/Paris, Europe/London"
     faults.append(f"VEHICLE_TZ={name} is not a time zone: did you mean {wanted}?")
     return timezone.utc, name
 

@@ -138,7 +138,7 @@ def test_every_notify_command_that_passes_can_be_split(command):
 def test_a_time_zone_that_does_not_exist_names_the_nearest_ones(name, near):
     (fault,) = faults(VEHICLE_TZ=name)
     assert fault.startswith(f"VEHICLE_TZ={name} is not a time zone: did you mean ")
-    assert near in fault
+    assert fault.count(near) == 1
 
 
 @pytest.mark.parametrize(
